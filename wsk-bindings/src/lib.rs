@@ -1,2 +1,15 @@
 #![no_std]
 //! wsk.h for Rust.
+
+mod bits;
+pub mod netiodef;
+pub mod nt;
+pub mod ws2def;
+pub mod ws2ipdef;
+pub mod wsk;
+
+pub use netiodef::*;
+pub use nt::*;
+pub use ws2def::*;
+pub use ws2ipdef::*;
+pub use wsk::*;
