@@ -2,12 +2,14 @@
 //! wsk.h for Rust.
 
 mod bits;
+pub mod netioddk;
 pub mod netiodef;
 pub mod nt;
 pub mod ws2def;
 pub mod ws2ipdef;
 pub mod wsk;
 
+pub use netioddk::*;
 pub use netiodef::*;
 pub use nt::*;
 pub use ws2def::*;

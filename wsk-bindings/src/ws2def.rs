@@ -2,6 +2,7 @@
 //!
 //! Ports and IPv4 addresses are in network byte order, as on the wire.
 #![allow(non_camel_case_types, non_snake_case)] // C spelling.
+#![allow(clippy::pub_underscore_fields)] // `__ss_*` are the fields' names in C.
 
 use crate::bits::bits;
 use crate::nt::{CHAR, INT, LONGLONG, LPGUID, PVOID, PWSTR, SIZE_T, UCHAR, ULONG, USHORT};

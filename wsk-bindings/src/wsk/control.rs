@@ -1,6 +1,7 @@
 //! What [`PFN_WSK_CONTROL_CLIENT`] and [`PFN_WSK_CONTROL_SOCKET`] take: control codes, WSK's own socket options and I/O
 //! controls, event masks, and the structures that travel with them.
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)] // C spelling.
+#![allow(clippy::used_underscore_items)] // `_WSAIO` and its kin are spelled so in C.
 
 use crate::netiodef::PNPIID;
 use crate::nt::{INT, PCVOID, PCWSTR, PVOID, ULONG, USHORT};
