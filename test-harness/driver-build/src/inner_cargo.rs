@@ -1,0 +1,179 @@
+//! Runs cargo on the driver package for its Windows target.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    Options, Profile, output_root,
+    progress::{run_quietly, say},
+    stand_in,
+    toolchain::{RustLibrary, Toolchain, tool_variables},
+    workspace_root,
+};
+
+/// What cargo is asked to do with the driver package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Compile and link it.
+    Build,
+    /// Compile it without generating code.
+    Check,
+    /// Lint it, warnings being errors.
+    Clippy,
+}
+
+/// Where cargo compiles: apart from the workspace's own target folder, whose artifacts another compiler made.
+pub(crate) fn target_folder() -> PathBuf {
+    output_root().join("build")
+}
+
+/// Runs one task to its end.
+pub(crate) fn run(options: &Options, task: Task) -> Result<()> {
+    let mut command = if cfg!(windows) { with_the_wdk(options, task) } else { with_the_stand_in(options, task)? };
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("cargo could not build {} for {} ({status})", options.package, options.arch.triple());
+    }
+    Ok(())
+}
+
+/// The installed WDK is found by wdk-build itself. (Not run yet: no Windows machine has built this workspace.)
+fn with_the_wdk(options: &Options, task: Task) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+    add_arguments(&mut command, options, task);
+    command
+}
+
+fn with_the_stand_in(options: &Options, task: Task) -> Result<Command> {
+    let toolchain = Toolchain::find_or_set_up(options.toolchain, options.arch)?;
+    let kit = stand_in::lay_out(&toolchain, options.arch)?;
+    if kit.is_new {
+        forget_function_signatures()?;
+    }
+    let wrapper = compile_wrapper(&toolchain)?;
+    let clang_cl = link_clang_cl(&toolchain)?;
+
+    let mut command = match task {
+        Task::Build | Task::Check => toolchain.command(&toolchain.rust.cargo),
+        Task::Clippy => {
+            let mut command = toolchain.command(clippy_beside(&toolchain)?);
+            // What cargo passes to a subcommand, which this one is.
+            command.env("CARGO", &toolchain.rust.cargo).arg("clippy");
+            command
+        }
+    };
+    command
+        .envs(tool_variables(&toolchain, options.arch, &clang_cl))
+        .env(format!("CFLAGS_{}", options.arch.triple().replace('-', "_")), "-w")
+        .env("WDKContentRoot", &kit.root)
+        .env("RUSTC_WRAPPER", wrapper)
+        .env("DRIVER_BUILD_HOST_CRATES", stand_in::sources().join("host"))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+    match toolchain.rust.library {
+        RustLibrary::Installed => add_arguments(&mut command, options, task),
+        RustLibrary::Source => {
+            // Cargo's -Z options are for nightly; this lets the release compile its own library as the release does.
+            command.env("RUSTC_BOOTSTRAP", "1");
+            add_arguments(&mut command, options, task);
+            command.arg("-Zbuild-std=core,alloc,compiler_builtins");
+        }
+    }
+    if task == Task::Clippy {
+        command.args(["--", "-Dwarnings"]);
+    }
+    Ok(command)
+}
+
+/// Flags for the target only, separated as cargo wants it. The kernel has no C runtime to load: wdk-build insists on a
+/// static one. The linker's own default leaves the image's checksum 0 and puts the time into it.
+fn rustflags() -> String {
+    ["-Ctarget-feature=+crt-static", "-Clink-arg=/RELEASE", "-Clink-arg=/Brepro"].join("\x1f")
+}
+
+fn add_arguments(command: &mut Command, options: &Options, task: Task) {
+    match task {
+        Task::Build => {
+            command.arg("build");
+        }
+        Task::Check => {
+            command.arg("check");
+        }
+        Task::Clippy => {}
+    }
+    command
+        .current_dir(workspace_root())
+        .args(["--locked", "--lib", "--package", &options.package, "--target", options.arch.triple()])
+        .arg("--target-dir")
+        .arg(target_folder())
+        .stdout(Stdio::null());
+    match options.profile {
+        Profile::Release => {
+            command.arg("--release");
+        }
+        Profile::Dev => {}
+    }
+}
+
+/// The driver's clippy has to be of the driver's Rust.
+fn clippy_beside(toolchain: &Toolchain) -> Result<PathBuf> {
+    let clippy = toolchain.rust.cargo.with_file_name("cargo-clippy");
+    if !clippy.exists() {
+        bail!(
+            "{} has no clippy beside it: install its package (rust-web-clippy, rust-clippy, or `rustup component add clippy`), \
+             or use --private-toolchain",
+            toolchain.rust.cargo.display()
+        );
+    }
+    Ok(clippy)
+}
+
+/// wdk-macros keeps the signatures that it once read from the headers, and does not look whether they changed.
+fn forget_function_signatures() -> Result<()> {
+    let Ok(output) = run_quietly(Command::new("find").arg(target_folder()).args(["-name", "cached_function_info_map.json"]))
+    else {
+        return Ok(()); // Nothing is built yet.
+    };
+    for file in output.lines() {
+        fs::remove_file(file).with_context(|| format!("cannot remove {file}"))?;
+    }
+    Ok(())
+}
+
+/// Compiles the wrapper with the driver's own Rust, once for each version of its source and of that Rust.
+fn compile_wrapper(toolchain: &Toolchain) -> Result<PathBuf> {
+    let source = stand_in::sources().join("host/rustc_wrapper.rs");
+    let wrapper = output_root().join("rustc-wrapper");
+    let stamp = output_root().join("rustc-wrapper.made-from");
+    let made_from = format!("{}\n{}", toolchain.rust.rustc.display(), fs::read_to_string(&source)?);
+    if !wrapper.exists() || fs::read_to_string(&stamp).is_ok_and(|old| old != made_from) || !stamp.exists() {
+        fs::create_dir_all(output_root())?;
+        let mut command = toolchain.command(&toolchain.rust.rustc);
+        command.args(["--edition", "2024", "-O"]).arg(&source).arg("-o").arg(&wrapper);
+        run_quietly(&mut command)?;
+        fs::write(&stamp, made_from)?;
+    }
+    Ok(wrapper)
+}
+
+/// clang takes cl's command line when it is called by that name, and not every package has the name.
+fn link_clang_cl(toolchain: &Toolchain) -> Result<PathBuf> {
+    let clang = toolchain.llvm.bin.join("clang");
+    let link: &Path = &output_root().join("bin/clang-cl");
+    fs::create_dir_all(output_root().join("bin"))?;
+    if fs::read_link(link).is_ok_and(|target| target == clang) {
+        return Ok(link.to_path_buf());
+    }
+    if link.is_symlink() {
+        say("another clang than before");
+        fs::remove_file(link)?;
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(clang, link)?;
+    Ok(link.to_path_buf())
+}

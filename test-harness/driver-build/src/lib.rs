@@ -1,0 +1,138 @@
+//! Builds Windows kernel drivers of this workspace: with the installed WDK on Windows, and elsewhere with clang, lld, a Rust
+//! that can compile for Windows, and an open stand-in for the WDK's headers and import libraries.
+//!
+//! [`build`] is what `cargo driver` runs. The published `wdk` crates are used unmodified on both; what Linux needs beside
+//! them lies in `wdk-stand-in/`, and everything made from it under `target/driver/`.
+
+mod arch;
+mod debian;
+mod inner_cargo;
+mod progress;
+mod stand_in;
+mod toolchain;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+pub use crate::{
+    arch::Arch,
+    inner_cargo::Task,
+    toolchain::{Toolchain, ToolchainSource},
+};
+
+/// The package that is built when no other is named.
+pub const DRIVER_PACKAGE: &str = "sanwsk";
+
+/// Optimisation of the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// Unoptimised, with debug assertions.
+    Dev,
+    /// What is installed.
+    #[default]
+    Release,
+}
+
+impl Profile {
+    /// The folder that cargo keeps this profile's output in.
+    #[must_use]
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// What to build, and with what.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A package of this workspace whose library is a KMDF driver.
+    pub package: String,
+    /// Processor the image is for.
+    pub arch: Arch,
+    /// Optimisation.
+    pub profile: Profile,
+    /// Where compilers come from.
+    pub toolchain: ToolchainSource,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            package: DRIVER_PACKAGE.to_owned(),
+            arch: Arch::default(),
+            profile: Profile::default(),
+            toolchain: ToolchainSource::default(),
+        }
+    }
+}
+
+/// The files of a built driver, side by side in one folder.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    /// The driver image, `<package>.sys`.
+    pub image: PathBuf,
+    /// Its symbols, `<package>.pdb`.
+    pub symbols: PathBuf,
+    /// The linker's map, `<package>.map`.
+    pub map: PathBuf,
+}
+
+/// Builds a driver package, setting up first what is missing.
+///
+/// # Errors
+/// What could not be found or set up, or that the compiler or the linker failed; their own words are on stderr by then.
+pub fn build(options: &Options) -> Result<Artifacts> {
+    inner_cargo::run(options, Task::Build)?;
+    collect(options)
+}
+
+/// Lints a driver package for its real target, through the set-up that [`build`] uses.
+///
+/// # Errors
+/// As for [`build`]; a warning of clippy counts as a failure.
+pub fn lint(options: &Options, task: Task) -> Result<()> {
+    inner_cargo::run(options, task)
+}
+
+/// The workspace that this package belongs to.
+#[must_use]
+pub fn workspace_root() -> &'static Path {
+    const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    static RESOLVED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    RESOLVED.get_or_init(|| fs::canonicalize(ROOT).unwrap_or_else(|_| PathBuf::from(ROOT)))
+}
+
+/// Where everything that this package makes is kept. Under the workspace, because wdk-build looks for its Cargo.lock in the
+/// folders above the build script's own.
+#[must_use]
+pub fn output_root() -> PathBuf {
+    workspace_root().join("target").join("driver")
+}
+
+fn collect(options: &Options) -> Result<Artifacts> {
+    let file_stem = options.package.replace('-', "_");
+    let built = inner_cargo::target_folder()
+        .join(options.arch.triple())
+        .join(options.profile.folder());
+    let folder = output_root().join(match options.profile {
+        Profile::Release => options.arch.name().to_owned(),
+        Profile::Dev => format!("{}-dev", options.arch.name()),
+    });
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let take = |from: PathBuf, extension: &str| {
+        let to = folder.join(&options.package).with_extension(extension);
+        fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        anyhow::Ok(to)
+    };
+    Ok(Artifacts {
+        image: take(built.join(&file_stem).with_extension("dll"), "sys")?,
+        symbols: take(built.join(&file_stem).with_extension("pdb"), "pdb")?,
+        map: take(built.join("deps").join(&file_stem).with_extension("map"), "map")?,
+    })
+}

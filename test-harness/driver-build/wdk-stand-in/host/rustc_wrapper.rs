@@ -1,0 +1,69 @@
+//! A RUSTC_WRAPPER with which the published wdk-build 0.6 compiles on a Linux host, for the driver's build scripts.
+//!
+//! - wdk-build stops where `target_os` is not "windows", and names `std::os::windows`: it gets that cfg, and the crate of
+//!   `windows.rs` as its `std`.
+//! - Of `windows` 0.62 it uses a few registry names, and the crates under that one do not compile here: `windows.rs`
+//!   and `empty.rs` are compiled in their place.
+//!
+//! The driver itself and all that is linked into it is compiled as it stands.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+/// Where `windows.rs` and `empty.rs` lie.
+const SOURCES_VARIABLE: &str = "DRIVER_BUILD_HOST_CRATES";
+
+const CRATES_UNDER_WINDOWS: [&str; 7] = [
+    "windows_core",
+    "windows_collections",
+    "windows_future",
+    "windows_numerics",
+    "windows_threading",
+    "windows_result",
+    "windows_strings",
+];
+
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    let Some(program) = arguments.next() else {
+        eprintln!("rustc-wrapper: cargo runs this, with rustc's own command line");
+        return ExitCode::FAILURE;
+    };
+    let mut arguments: Vec<OsString> = arguments.collect();
+    match crate_name(&arguments) {
+        Some("wdk_build") => compile_as_on_windows(&mut arguments),
+        Some("windows") => replace_root(&mut arguments, "windows.rs"),
+        Some(name) if CRATES_UNDER_WINDOWS.contains(&name) => replace_root(&mut arguments, "empty.rs"),
+        Some(_) | None => {}
+    }
+    let error = Command::new(&program).args(&arguments).exec();
+    eprintln!("rustc-wrapper: {}: {error}", program.display());
+    ExitCode::FAILURE
+}
+
+fn crate_name(arguments: &[OsString]) -> Option<&str> {
+    let at = arguments.iter().position(|argument| argument == "--crate-name")?;
+    arguments.get(at + 1)?.to_str()
+}
+
+fn compile_as_on_windows(arguments: &mut Vec<OsString>) {
+    let windows = arguments.iter().find_map(|argument| argument.to_str()?.strip_prefix("windows=").map(str::to_owned));
+    if let Some(windows) = windows {
+        let std = format!("std={windows}");
+        let added = ["--cfg", "target_os=\"windows\"", "-Aexplicit_builtin_cfgs_in_flags", "--extern", &std];
+        arguments.extend(added.map(OsString::from));
+    }
+}
+
+fn replace_root(arguments: &mut [OsString], file: &str) {
+    let sources = env::var_os(SOURCES_VARIABLE).unwrap_or_default();
+    let root = arguments.iter_mut().find(|argument| Path::new(argument).ends_with(OsStr::new("src/lib.rs")));
+    if let Some(root) = root {
+        *root = Path::new(&sources).join(file).into_os_string();
+    }
+}
