@@ -73,12 +73,14 @@ impl<C, A> Backlog<C, A> {
     ///
     /// # Errors
     ///
-    /// No memory to wait.
-    pub fn accept(&mut self, accept: A) -> Result<Option<(C, A)>, NoMemory> {
+    /// It comes back if there is no memory for it to wait.
+    pub fn accept(&mut self, accept: A) -> Result<Option<(C, A)>, A> {
         if let Some(connection) = self.waiting.pop_front() {
             return Ok(Some((connection, accept)));
         }
-        self.accepting.try_reserve(1).map_err(|_| NoMemory)?;
+        if self.accepting.try_reserve(1).is_err() {
+            return Err(accept);
+        }
         self.accepting.push_back(accept);
         Ok(None)
     }

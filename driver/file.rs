@@ -1,0 +1,96 @@
+//! File objects: each open handle of the device has its own endpoints, named by its own ids.
+#![allow(unsafe_code, reason = "keeps the id table in the file object's context space")]
+
+use crate::endpoint::Endpoint;
+use crate::nt::{Shared, SpinLock};
+use crate::parameters;
+use crate::wdf::{self, Request};
+use core::sync::atomic::{AtomicU64, Ordering};
+use san_core::id_table::{IdTable, InsertError};
+use san_protocol::{EndpointId, NtStatus};
+use wdk_sys::{WDFDEVICE, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST};
+
+/// What a file object carries.
+pub(crate) struct FileContext {
+    endpoints: SpinLock<IdTable<Shared<Endpoint>>>,
+}
+
+wdf::context_type!(FileContext, c"FileContext");
+
+/// Draws the generations of all ids, so that no id is ever valid for two handles.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+
+/// EvtDeviceFileCreate: somebody opens the device. IRQL = PASSIVE_LEVEL.
+pub(crate) unsafe extern "C" fn create(_device: WDFDEVICE, request: WDFREQUEST, file: WDFFILEOBJECT) {
+    let context = FileContext { endpoints: SpinLock::new(IdTable::new(parameters::get().endpoints_per_handle)) };
+    // SAFETY: the device gives every file object this context, and nobody else looks at it yet.
+    let space = unsafe { wdf::context::<FileContext>(file.cast()) };
+    // SAFETY: the space has the type's size and is aligned as pool is.
+    unsafe { space.write(context) };
+    // SAFETY: the framework handed the request over with this call.
+    unsafe { Request::new(request) }.complete(NtStatus::SUCCESS, 0);
+}
+
+/// EvtFileCleanup: the last handle is closed. Its endpoints end; their operations are completed as they do.
+/// IRQL = PASSIVE_LEVEL.
+pub(crate) unsafe extern "C" fn cleanup(file: WDFFILEOBJECT) {
+    // SAFETY: a file object of this device, alive during the call.
+    let endpoints = unsafe { of(file) }.endpoints.lock().end();
+    for endpoint in endpoints {
+        Endpoint::close(&endpoint, None);
+    }
+}
+
+/// EvtDestroyCallback of the file object: nobody refers to it any more. IRQL <= DISPATCH_LEVEL.
+pub(crate) unsafe extern "C" fn destroy(file: WDFOBJECT) {
+    // SAFETY: the context space is there until this callback returns.
+    let space = unsafe { wdf::context::<FileContext>(file) };
+    // SAFETY: `create` wrote it, or the space is zero still: a table that is all zeros owns nothing.
+    unsafe { space.drop_in_place() };
+}
+
+/// # Safety
+///
+/// `file` is a file object of this device, and outlives the reference.
+unsafe fn of<'a>(file: WDFFILEOBJECT) -> &'a FileContext {
+    // SAFETY: the device gives every file object this context.
+    let space = unsafe { wdf::context::<FileContext>(file.cast()) };
+    // SAFETY: `create` wrote it before the open succeeded.
+    unsafe { space.as_ref() }
+}
+
+fn of_request(request: &Request) -> &FileContext {
+    // SAFETY: a request keeps its file object alive until it is completed.
+    unsafe { of(request.file_object()) }
+}
+
+/// What `id` names for the handle that the request came through. IRQL <= DISPATCH_LEVEL.
+pub(crate) fn find(request: &Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
+    of_request(request).endpoints.lock().get(id).cloned().ok_or(NtStatus::INVALID_HANDLE)
+}
+
+/// Takes an endpoint out: its id is stale from now on. IRQL <= DISPATCH_LEVEL.
+pub(crate) fn take(request: &Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
+    of_request(request).endpoints.lock().remove(id).ok_or(NtStatus::INVALID_HANDLE)
+}
+
+/// An id for an endpoint to come. IRQL <= DISPATCH_LEVEL.
+pub(crate) fn reserve_id(request: Request) -> Result<EndpointId, NtStatus> {
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+    of_request(&request).endpoints.lock().reserve(generation).map_err(|error| match error {
+        InsertError::Full => NtStatus::TOO_MANY_OPENED_FILES,
+        InsertError::NoMemory => NtStatus::INSUFFICIENT_RESOURCES,
+    })
+}
+
+/// Gives a reserved id its endpoint; fails when the handle is being closed. IRQL <= DISPATCH_LEVEL.
+pub(crate) fn fill_id(request: Request, id: EndpointId, endpoint: Shared<Endpoint>) -> Result<(), NtStatus> {
+    let refused = of_request(&request).endpoints.lock().fill(id, endpoint);
+    refused.map_err(|_| NtStatus::CANCELLED)
+}
+
+/// Gives a reserved id back. IRQL <= DISPATCH_LEVEL.
+pub(crate) fn release_id(request: Request, id: EndpointId) {
+    let removed = of_request(&request).endpoints.lock().remove(id);
+    drop(removed);
+}

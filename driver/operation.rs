@@ -1,0 +1,322 @@
+//! A request that pends: the context space of a WDFREQUEST, with all that its operation needs.
+#![allow(
+    unsafe_code,
+    reason = "keeps the operation in the request's context space, shared with the cancel callback and a DPC"
+)]
+
+use crate::endpoint::{Endpoint, Setup};
+use crate::file;
+use crate::nt::{Outcome, Round, Shared, Timer, WskIrp};
+use crate::wdf::{self, Request};
+use crate::wsk::SockAddr;
+use core::cell::{Cell, UnsafeCell};
+use core::ffi::c_void;
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use san_protocol::NtStatus;
+use wdk_sys::{NTSTATUS, PIRP, PKDPC, PVOID, WDFREQUEST};
+use wsk_bindings::WSK_BUF;
+
+/// What an operation does, which says how it is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One WSK call, or several in a row: cancelling reaches the IRP that is out.
+    Wsk,
+    /// Waits in a listener's backlog for a connection, for which this id is reserved.
+    Accept(u64),
+}
+
+/// Memory that a WSK call refers to until its IRP is completed.
+pub(crate) struct Arguments {
+    pub(crate) setup: Option<Setup>,
+    pub(crate) address: SockAddr,
+    pub(crate) remote: SockAddr,
+    pub(crate) buffer: WSK_BUF,
+    pub(crate) value: u32,
+    /// Of the call before, on its way to the worker.
+    pub(crate) outcome: Outcome,
+}
+
+/// The operation of a pending request.
+///
+/// The framework allocates it with the request, so an operation allocates nothing. Besides its owner ([`Pending`]), the
+/// cancel callback and the timer's DPC look at it: each is a *party*, and the last one to leave completes the request.
+pub(crate) struct Operation {
+    request: Request,
+    kind: Kind,
+    endpoint: Shared<Endpoint>,
+    irp: WskIrp,
+    timer: Timer,
+    timer_set: Cell<bool>,
+    expired: AtomicBool,
+    parties: AtomicU32,
+    outcome: Cell<Outcome>,
+    then: Cell<Option<fn(Pending, Outcome)>>,
+    arguments: UnsafeCell<Arguments>,
+    next: Cell<Option<Pending>>,
+}
+
+wdf::context_type!(Operation, c"Operation");
+
+/// The owner of an operation: whoever has it drives the operation, and ends it by [`Pending::finish`].
+pub(crate) struct Pending(NonNull<Operation>);
+
+// SAFETY: an operation is in non-paged memory and has one owner; what others touch of it is atomic.
+unsafe impl Send for Pending {}
+
+/// Somebody who looks at an operation that is not theirs: while it exists the operation does too.
+pub(crate) struct Observer(NonNull<Operation>);
+
+impl Operation {
+    /// Makes the request's operation, and the request cancelable. On failure the request is the caller's to complete.
+    ///
+    /// IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn begin(request: Request, endpoint: Shared<Endpoint>, kind: Kind) -> Result<Pending, NtStatus> {
+        // SAFETY: the request is this driver's, and the device gives every request an `Operation` as context.
+        let space = unsafe { wdf::context::<Self>(request.handle().cast()) };
+        let operation = Self {
+            request,
+            kind,
+            endpoint,
+            irp: WskIrp::new(),
+            timer: Timer::new(),
+            timer_set: Cell::new(false),
+            expired: AtomicBool::new(false),
+            // The owner, and the cancel callback.
+            parties: AtomicU32::new(2),
+            outcome: Cell::new(Outcome { status: NtStatus::UNSUCCESSFUL, information: 0 }),
+            then: Cell::new(None),
+            arguments: UnsafeCell::new(Arguments {
+                setup: None,
+                address: SockAddr::NONE,
+                remote: SockAddr::NONE,
+                buffer: WSK_BUF { Mdl: core::ptr::null_mut(), Offset: 0, Length: 0 },
+                value: 0,
+                outcome: Outcome::SUCCESS,
+            }),
+            next: Cell::new(None),
+        };
+        // SAFETY: the space has the size of the type, is aligned as pool is, and holds nothing yet.
+        unsafe { space.write(operation) };
+        match request.mark_cancelable(Some(Self::cancel_callback)) {
+            Ok(()) => Ok(Pending(space)),
+            Err(status) => {
+                // SAFETY: written above, and no other party has come to know it.
+                unsafe { space.drop_in_place() };
+                Err(status)
+            }
+        }
+    }
+
+    /// The endpoint that the operation is for.
+    pub(crate) fn endpoint(&self) -> &Shared<Endpoint> {
+        &self.endpoint
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(crate) fn request(&self) -> Request {
+        self.request
+    }
+
+    /// Whether it was cancelled because its time was up.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.expired.load(Ordering::Acquire)
+    }
+
+    /// EvtRequestCancel. IRQL <= DISPATCH_LEVEL.
+    unsafe extern "C" fn cancel_callback(request: WDFREQUEST) {
+        // SAFETY: only requests with an operation are made cancelable; this callback is one of its parties.
+        let operation = unsafe { wdf::context::<Self>(request.cast()) };
+        // SAFETY: as above.
+        let this = unsafe { operation.as_ref() };
+        this.irp.cancel();
+        match this.kind {
+            Kind::Wsk => {}
+            Kind::Accept(id) => {
+                if let Some(pending) = this.endpoint().withdraw_accept(operation) {
+                    file::release_id(this.request, id);
+                    pending.finish_cancelled();
+                }
+            }
+        }
+        // SAFETY: this callback's own party.
+        unsafe { Self::leave(operation) };
+    }
+
+    /// The timer is due. IRQL = DISPATCH_LEVEL.
+    unsafe extern "C" fn expire(_dpc: PKDPC, context: PVOID, _argument1: PVOID, _argument2: PVOID) {
+        // SAFETY: the timer was set with its operation, of which this DPC is a party.
+        let operation = unsafe { NonNull::new_unchecked(context.cast::<Self>()) };
+        // SAFETY: as above.
+        let this = unsafe { operation.as_ref() };
+        this.expired.store(true, Ordering::Release);
+        this.irp.cancel();
+        // SAFETY: this DPC's own party.
+        unsafe { Self::leave(operation) };
+    }
+
+    /// A party leaves; the last one completes the request.
+    ///
+    /// # Safety
+    ///
+    /// The caller is a party, and leaves once.
+    unsafe fn leave(operation: NonNull<Self>) {
+        // SAFETY: a party keeps the operation alive until it has left.
+        if unsafe { operation.as_ref() }.parties.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        // SAFETY: every party has left: it is moved out before the request, and the space with it, goes.
+        let this = unsafe { operation.read() };
+        let (request, outcome) = (this.request, this.outcome.get());
+        drop(this);
+        request.complete(outcome.status, outcome.information);
+    }
+}
+
+impl Deref for Pending {
+    type Target = Operation;
+
+    fn deref(&self) -> &Operation {
+        // SAFETY: the owner is a party.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Pending {
+    /// Whether this is the owner of that operation.
+    pub(crate) fn owns(&self, operation: NonNull<Operation>) -> bool {
+        self.0 == operation
+    }
+
+    /// The memory for the next WSK call.
+    pub(crate) fn arguments(&mut self) -> &mut Arguments {
+        // SAFETY: the owner alone uses the arguments; WSK refers to them only while the owner waits for the IRP.
+        unsafe { &mut *self.arguments.get() }
+    }
+
+    /// Has the operation cancelled after that many milliseconds; once for an operation. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn expire_after(&self, milliseconds: u32) {
+        self.timer_set.set(true);
+        self.parties.fetch_add(1, Ordering::AcqRel);
+        // SAFETY: set once; the operation does not move, and stays until the DPC has left or the timer has been taken back.
+        unsafe { self.timer.set(milliseconds, Operation::expire, self.0.as_ptr().cast()) };
+    }
+
+    /// Makes a WSK call with the operation's own IRP; see [`Pending::issue_with`].
+    pub(crate) fn issue(
+        self,
+        then: fn(Self, Outcome),
+        call: impl FnOnce(PIRP, &mut Arguments) -> Option<NTSTATUS>,
+    ) -> Option<(Self, Outcome)> {
+        let operation = self.0;
+        // SAFETY: `issue_with` keeps the operation, and its IRP with it, until the round has ended.
+        let irp = unsafe { &(*operation.as_ptr()).irp };
+        // SAFETY: the operation's own IRP: its owner starts one round at a time.
+        unsafe { self.issue_with(irp, then, call) }
+    }
+
+    /// Makes a WSK call. Gives the operation back if it has ended at once; else `then` gets it, at any IRQL <=
+    /// DISPATCH_LEVEL, possibly before this returns.
+    ///
+    /// IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    ///
+    /// No round of `irp` is under way, and it lives as long as the operation.
+    pub(crate) unsafe fn issue_with(
+        self,
+        irp: &WskIrp,
+        then: fn(Self, Outcome),
+        call: impl FnOnce(PIRP, &mut Arguments) -> Option<NTSTATUS>,
+    ) -> Option<(Self, Outcome)> {
+        self.then.set(Some(then));
+        let operation = self.0;
+        let arguments = self.arguments.get();
+        // SAFETY: by this function's contract; the arguments are read before the IRP can be completed, and not written until
+        // the round has ended.
+        match unsafe { irp.issue(Self::resume, operation.as_ptr().cast(), |irp| call(irp, &mut *arguments)) } {
+            Round::Ended(outcome) => Some((self, outcome)),
+            Round::Pending => None,
+        }
+    }
+
+    /// The continuation of a round that ended elsewhere.
+    unsafe fn resume(context: *const c_void, outcome: Outcome) {
+        // SAFETY: `issue_with` gave its operation away as this context.
+        let pending = Self(unsafe { NonNull::new_unchecked(context.cast_mut().cast::<Operation>()) });
+        if let Some(then) = pending.then.get() {
+            then(pending, outcome);
+        }
+    }
+
+    /// Lets somebody look at the operation who may outlive its owner.
+    pub(crate) fn observe(&self) -> Observer {
+        self.parties.fetch_add(1, Ordering::AcqRel);
+        Observer(self.0)
+    }
+
+    /// Puts `self` in front of a list of operations.
+    pub(crate) fn link(self, rest: Option<Self>) -> Self {
+        self.next.set(rest);
+        self
+    }
+
+    /// Takes the rest of the list that `self` is the front of.
+    pub(crate) fn unlink(&self) -> Option<Self> {
+        self.next.take()
+    }
+
+    /// Ends the operation: its request is completed with `status` as soon as cancel callback and timer are done with it.
+    /// IRQL <= DISPATCH_LEVEL; no lock is held.
+    pub(crate) fn finish(self, status: NtStatus, information: usize) {
+        self.outcome.set(Outcome { status, information });
+        // SAFETY: a timer that was set is taken back once, here.
+        if self.timer_set.get() && unsafe { self.timer.cancel() } {
+            // SAFETY: the DPC will not run: its party leaves here.
+            unsafe { Operation::leave(self.0) };
+        }
+        if self.request.unmark_cancelable() {
+            // SAFETY: the cancel callback will not run: its party leaves here.
+            unsafe { Operation::leave(self.0) };
+        }
+        // SAFETY: the owner's own party.
+        unsafe { Operation::leave(self.0) };
+    }
+
+    /// Ends the operation inside its cancel callback, which is a party still.
+    fn finish_cancelled(self) {
+        self.outcome.set(Outcome { status: NtStatus::CANCELLED, information: 0 });
+        // SAFETY: the owner's own party.
+        unsafe { Operation::leave(self.0) };
+    }
+}
+
+impl Observer {
+    /// Which operation it looks at.
+    pub(crate) fn operation(&self) -> NonNull<Operation> {
+        self.0
+    }
+
+    /// Whether the operation has been cancelled, for whatever reason.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        // SAFETY: an observer is a party.
+        unsafe { self.0.as_ref() }.irp.is_cancelled()
+    }
+
+    /// Cancels the operation. IRQL <= DISPATCH_LEVEL; no lock is held.
+    pub(crate) fn cancel(&self) {
+        // SAFETY: an observer is a party.
+        unsafe { self.0.as_ref() }.irp.cancel();
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        // SAFETY: the observer's own party.
+        unsafe { Operation::leave(self.0) };
+    }
+}

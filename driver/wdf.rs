@@ -1,0 +1,195 @@
+//! The framework's calls that the driver makes, with Rust types in and out.
+#![allow(unsafe_code, reason = "calls the framework")]
+
+use crate::nt::Process;
+use core::ptr::{self, NonNull};
+use san_protocol::NtStatus;
+use wdk_sys::{
+    _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, NTSTATUS, PCWDF_OBJECT_CONTEXT_TYPE_INFO, PFN_WDF_REQUEST_CANCEL,
+    PMDL, PVOID, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST,
+    call_unsafe_wdf_function_binding,
+};
+
+/// `Ok` for a status that `NT_SUCCESS` holds for.
+pub(crate) fn check(status: NTSTATUS) -> Result<(), NtStatus> {
+    let status = NtStatus(status);
+    if status.is_success() { Ok(()) } else { Err(status) }
+}
+
+/// `WDF_OBJECT_ATTRIBUTES_INIT`.
+pub(crate) fn object_attributes() -> WDF_OBJECT_ATTRIBUTES {
+    WDF_OBJECT_ATTRIBUTES {
+        Size: size_of::<WDF_OBJECT_ATTRIBUTES>() as _,
+        ExecutionLevel: _WDF_EXECUTION_LEVEL::WdfExecutionLevelInheritFromParent,
+        SynchronizationScope: _WDF_SYNCHRONIZATION_SCOPE::WdfSynchronizationScopeInheritFromParent,
+        ..WDF_OBJECT_ATTRIBUTES::default()
+    }
+}
+
+/// A type that framework objects carry as their context space.
+///
+/// # Safety
+///
+/// `type_info` returns, every time, the one description of this type, with its exact size.
+pub(crate) unsafe trait Context: Sized {
+    fn type_info() -> PCWDF_OBJECT_CONTEXT_TYPE_INFO;
+}
+
+/// A context type's description; it refers to itself, as `WDF_DECLARE_CONTEXT_TYPE` makes it.
+#[repr(transparent)]
+pub(crate) struct ContextType(pub(crate) WDF_OBJECT_CONTEXT_TYPE_INFO);
+
+// SAFETY: constant data, whose pointers lead to constant data.
+unsafe impl Sync for ContextType {}
+
+/// Describes `$type` to the framework.
+macro_rules! context_type {
+    ($type:ty, $name:literal) => {
+        // SAFETY: one static for the type, with its size.
+        unsafe impl $crate::wdf::Context for $type {
+            fn type_info() -> wdk_sys::PCWDF_OBJECT_CONTEXT_TYPE_INFO {
+                static INFO: $crate::wdf::ContextType =
+                    $crate::wdf::ContextType(wdk_sys::WDF_OBJECT_CONTEXT_TYPE_INFO {
+                        Size: size_of::<wdk_sys::WDF_OBJECT_CONTEXT_TYPE_INFO>() as _,
+                        ContextName: $name.as_ptr().cast(),
+                        ContextSize: size_of::<$type>() as _,
+                        UniqueType: &raw const INFO.0,
+                        EvtDriverGetUniqueContextType: None,
+                    });
+                &raw const INFO.0
+            }
+        }
+    };
+}
+pub(crate) use context_type;
+
+/// The context space of type `T` of an object. IRQL <= DISPATCH_LEVEL.
+///
+/// # Safety
+///
+/// `object` is a live handle of an object that was made with a context of type `T`.
+pub(crate) unsafe fn context<T: Context>(object: WDFOBJECT) -> NonNull<T> {
+    // SAFETY: by this function's contract.
+    let space = unsafe { call_unsafe_wdf_function_binding!(WdfObjectGetTypedContextWorker, object, T::type_info()) };
+    // SAFETY: an object that has the context gives it; pool blocks are never at address zero.
+    unsafe { NonNull::new_unchecked(space.cast()) }
+}
+
+/// A request that this driver has to complete.
+#[derive(Clone, Copy)]
+pub(crate) struct Request(WDFREQUEST);
+
+impl Request {
+    /// # Safety
+    ///
+    /// The framework has handed `request` to this driver, and every copy is forgotten once one of them is completed.
+    pub(crate) const unsafe fn new(request: WDFREQUEST) -> Self {
+        Self(request)
+    }
+
+    pub(crate) const fn handle(self) -> WDFREQUEST {
+        self.0
+    }
+
+    /// The input, which the I/O manager has copied into the kernel; empty if there is none. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// It shares its memory with the output of a METHOD_BUFFERED request: read it whole before writing.
+    pub(crate) fn input(&self) -> &[u8] {
+        let (mut buffer, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: the request is this driver's; the out parameters are locals.
+        let status = unsafe {
+            call_unsafe_wdf_function_binding!(
+                WdfRequestRetrieveInputBuffer,
+                self.0,
+                1,
+                &raw mut buffer,
+                &raw mut length
+            )
+        };
+        if check(status).is_err() || buffer.is_null() {
+            return &[];
+        }
+        // SAFETY: the framework says that so many bytes lie there; they stay until the request is completed.
+        unsafe { core::slice::from_raw_parts(buffer.cast(), length as usize) }
+    }
+
+    /// Whether the output buffer has room for `length` bytes. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn check_output(self, length: usize) -> Result<(), NtStatus> {
+        self.output(length).map(|_| ())
+    }
+
+    /// Copies a reply into the output buffer of a METHOD_BUFFERED request; returns its length. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn write_output(self, reply: &[u8]) -> Result<usize, NtStatus> {
+        let buffer = self.output(reply.len())?;
+        // SAFETY: the system buffer has at least that length, and `reply` is not in it.
+        unsafe { ptr::copy_nonoverlapping(reply.as_ptr(), buffer.as_ptr(), reply.len()) };
+        Ok(reply.len())
+    }
+
+    fn output(self, length: usize) -> Result<NonNull<u8>, NtStatus> {
+        let (mut buffer, mut actual): (PVOID, _) = (ptr::null_mut(), 0);
+        // SAFETY: as for the input.
+        check(unsafe {
+            call_unsafe_wdf_function_binding!(
+                WdfRequestRetrieveOutputBuffer,
+                self.0,
+                length as _,
+                &raw mut buffer,
+                &raw mut actual
+            )
+        })?;
+        NonNull::new(buffer.cast()).ok_or(NtStatus::BUFFER_TOO_SMALL)
+    }
+
+    /// The MDL of the caller's locked output buffer (METHOD_IN_DIRECT and METHOD_OUT_DIRECT), valid until the request is
+    /// completed. `STATUS_BUFFER_TOO_SMALL` for an empty buffer. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn output_mdl(self) -> Result<NonNull<wdk_sys::MDL>, NtStatus> {
+        let mut mdl: PMDL = ptr::null_mut();
+        // SAFETY: the request is this driver's; the out parameter is a local.
+        check(unsafe { call_unsafe_wdf_function_binding!(WdfRequestRetrieveOutputWdmMdl, self.0, &raw mut mdl) })?;
+        NonNull::new(mdl).ok_or(NtStatus::BUFFER_TOO_SMALL)
+    }
+
+    /// The file object that the request came through. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn file_object(self) -> WDFFILEOBJECT {
+        // SAFETY: the request is this driver's.
+        unsafe { call_unsafe_wdf_function_binding!(WdfRequestGetFileObject, self.0) }
+    }
+
+    /// The process that issued the request. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn requestor(self) -> Option<Process> {
+        // SAFETY: the request is this driver's.
+        let irp = unsafe { call_unsafe_wdf_function_binding!(WdfRequestWdmGetIrp, self.0) };
+        // SAFETY: the request is not completed, so its IRP is there.
+        unsafe { Process::requestor(irp) }
+    }
+
+    /// Lets the request be cancelled; `cancel` may run at once. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// `STATUS_CANCELLED`: it is cancelled already; `cancel` will not be called.
+    pub(crate) fn mark_cancelable(self, cancel: PFN_WDF_REQUEST_CANCEL) -> Result<(), NtStatus> {
+        // SAFETY: the request is this driver's, and not cancelable yet.
+        check(unsafe { call_unsafe_wdf_function_binding!(WdfRequestMarkCancelableEx, self.0, cancel) })
+    }
+
+    /// Whether the request can no longer be cancelled; if not, its cancel callback has run, runs, or will.
+    /// IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn unmark_cancelable(self) -> bool {
+        // SAFETY: the request is this driver's, and has been marked.
+        let status = unsafe { call_unsafe_wdf_function_binding!(WdfRequestUnmarkCancelable, self.0) };
+        NtStatus(status) != NtStatus::CANCELLED
+    }
+
+    /// Gives the request back to its issuer. IRQL <= DISPATCH_LEVEL; no lock is held.
+    pub(crate) fn complete(self, status: NtStatus, information: usize) {
+        // SAFETY: the request is this driver's and not cancelable (any more); no copy of the handle is used after this.
+        unsafe {
+            call_unsafe_wdf_function_binding!(
+                WdfRequestCompleteWithInformation,
+                self.0,
+                status.0,
+                information as wdk_sys::ULONG_PTR
+            );
+        }
+    }
+}
