@@ -73,6 +73,8 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<Command> {
         .env(format!("CFLAGS_{}", options.arch.triple().replace('-', "_")), "-w")
         .env("WDKContentRoot", &kit.root)
         .env("RUSTC_WRAPPER", wrapper)
+        // wdk-alloc's warning is for its authors.
+        .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
         .env("DRIVER_BUILD_HOST_CRATES", stand_in::sources().join("host"))
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
     match toolchain.rust.library {
@@ -82,6 +84,8 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<Command> {
             command.env("RUSTC_BOOTSTRAP", "1");
             add_arguments(&mut command, options, task);
             command.arg("-Zbuild-std=core,alloc,compiler_builtins");
+            // Unoptimised, its float code would call a C runtime's fma.
+            command.args(["--config", "profile.dev.package.compiler_builtins.opt-level=3"]);
         }
     }
     if task == Task::Clippy {

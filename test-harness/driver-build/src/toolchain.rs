@@ -5,6 +5,7 @@ use std::{
     env,
     ffi::OsStr,
     fs,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -72,10 +73,9 @@ pub struct Llvm {
 }
 
 /// The oldest Rust that compiles this workspace (its `rust-version`).
-const OLDEST_RUST: (u32, u32) = (1, 91);
-/// The oldest LLVM that was found to do.
-const OLDEST_LLVM: u32 = 16;
-const NEWEST_LLVM: u32 = 30;
+pub(crate) const OLDEST_RUST: (u32, u32) = (1, 91);
+/// LLVM's versions that are looked for; 19 is the one in daily use here.
+pub(crate) const LLVM_VERSIONS: RangeInclusive<u32> = 16..=30;
 const RUSTUP_LIMIT: Duration = Duration::from_secs(120);
 
 impl Toolchain {
@@ -108,7 +108,7 @@ impl Toolchain {
                 mingw_headers.or_else(|| mingw_headers_under(&usr)),
             );
             let (Some(rust), Some(llvm), Some(mingw_headers)) = found else {
-                bail!("the packages unpacked in {} lack a tool; delete it and try again", private.root().display());
+                bail!("the packages unpacked in {} lack a tool; delete it and try again", private.path().display());
             };
             return Ok(Self { rust, llvm, mingw_headers, library_folders: private.library_folders() });
         }
@@ -119,10 +119,11 @@ impl Toolchain {
         let (Some(rust), Some(llvm), Some(mingw_headers)) = (rust, llvm, mingw_headers) else {
             bail!(
                 "building the driver wants Rust {}.{} or later with the target {} (`rustup target add`), clang, lld and \
-                 llvm {OLDEST_LLVM} or later, and mingw-w64's headers; install the missing ones with this system's packages",
+                 llvm {} or later, and mingw-w64's headers; install the missing ones with this system's packages",
                 OLDEST_RUST.0,
                 OLDEST_RUST.1,
-                arch.triple()
+                arch.triple(),
+                LLVM_VERSIONS.start()
             );
         };
         Ok(Self { rust, llvm, mingw_headers, library_folders: Vec::new() })
@@ -215,7 +216,7 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
 impl Llvm {
     /// The newest complete LLVM: where Debian puts each version, or in the folders of a system that has but one.
     fn under(usr: &Path) -> Option<Self> {
-        let versions = (OLDEST_LLVM..=NEWEST_LLVM).rev().map(|version| usr.join(format!("lib/llvm-{version}")));
+        let versions = LLVM_VERSIONS.rev().map(|version| usr.join(format!("lib/llvm-{version}")));
         let versioned = versions.map(|folder| Self { bin: folder.join("bin"), lib: folder.join("lib") });
         let plain = ["lib64", "lib"].map(|lib| Self { bin: usr.join("bin"), lib: usr.join(lib) });
         versioned.chain(plain).find(Self::is_complete)
