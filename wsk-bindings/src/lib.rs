@@ -1,5 +1,5 @@
+#![doc = include_str!("../README.md")]
 #![no_std]
-//! wsk.h for Rust.
 
 mod bits;
 pub mod netioddk;

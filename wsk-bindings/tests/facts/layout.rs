@@ -68,6 +68,7 @@ macro_rules! structures {
     }};
 }
 
+#[allow(clippy::too_many_lines)] // It is a list.
 fn structures() -> BTreeMap<&'static str, Structure> {
     structures! {
         in_addr {
