@@ -4,7 +4,7 @@
 //! [`WskRegister`](crate::WskRegister) does all of this for a WSK client. A driver calls the registrar itself where it
 //! offers or uses another interface, such as a WSK extension.
 //!
-//! Page: <https://learn.microsoft.com/windows-hardware/drivers/network/network-module-registrar>
+//! Page: <https://learn.microsoft.com/windows-hardware/drivers/network/introduction-to-the-network-module-registrar>
 #![allow(unsafe_code)] // Imports from netio.sys.
 #![allow(non_camel_case_types, non_snake_case)] // C spelling.
 

@@ -92,7 +92,7 @@ pub const SO_GROUP_PRIORITY: ULONG = 0x2002;
 /// Option, get, `ULONG`: the longest message that can be sent.
 pub const SO_MAX_MSG_SIZE: ULONG = 0x2003;
 /// Option of a listening socket, before bind, `ULONG` one: the client decides on each connection request
-/// ([`PFN_WSK_INSPECT_EVENT`](crate::PFN_WSK_INSPECT_EVENT)).
+/// ([`PFN_WSK_INSPECT_EVENT`](crate::PFN_WSK_INSPECT_EVENT)). Requires an IRP.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/so-conditional-accept>
 pub const SO_CONDITIONAL_ACCEPT: ULONG = 0x3002;

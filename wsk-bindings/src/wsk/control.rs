@@ -47,8 +47,8 @@ pub const WSK_CACHE_SD: ULONG = 4;
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/wsk-release-sd>
 pub const WSK_RELEASE_SD: ULONG = 5;
-/// Client control: maps combinations of family, type and protocol to TDI device names. Input: [`WSK_TDI_MAP_INFO`]. Before
-/// any socket exists.
+/// Client control: maps combinations of family, type and protocol to TDI device names. Input: [`WSK_TDI_MAP_INFO`]; no
+/// output, no IRP. Before any socket exists.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/wsk-tdi-devicename-mapping>
 pub const WSK_TDI_DEVICENAME_MAPPING: ULONG = 6;
@@ -67,13 +67,18 @@ pub const WSK_TDI_BEHAVIOR_BYPASS_TDI: ULONG = 0x0000_0001;
 
 const WSK_SO_BASE: ULONG = 0x4000;
 
-/// Socket option at [`SOL_SOCKET`]: the security descriptor that guards the socket's address. Set: a pointer to one that
-/// [`WSK_CACHE_SD`] returned; get: the descriptor.
+/// Socket option at [`SOL_SOCKET`]: the security descriptor that guards the socket's address. Set, before bind: a pointer
+/// to one that [`WSK_CACHE_SD`] returned; get: a pointer to a cached copy, to be released with [`WSK_RELEASE_SD`].
+/// Requires an IRP.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/so-wsk-security>
 pub const SO_WSK_SECURITY: ULONG = WSK_SO_BASE + 1;
-/// Socket option at [`SOL_SOCKET`], set only: turns events on, or one off. Input: [`WSK_EVENT_CALLBACK_CONTROL`]. A
-/// listening socket hands its setting on to the sockets it accepts.
+/// Socket option at [`SOL_SOCKET`], set only: turns events on, or one off. Input: [`WSK_EVENT_CALLBACK_CONTROL`]. After
+/// bind, or on a connection after connect. A listening socket hands the events of connections on to the sockets it
+/// accepts, and cannot turn those off again.
+///
+/// Turning events on takes no IRP. Turning one off may: while a callback runs, the IRP is pending, or without one
+/// `STATUS_EVENT_PENDING` is returned.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/so-wsk-event-callback>
 pub const SO_WSK_EVENT_CALLBACK: ULONG = WSK_SO_BASE + 2;
@@ -94,8 +99,8 @@ pub const WSK_EVENT_DISABLE: ULONG = 0x8000_0000;
 /// The vendor code of WSK's own I/O controls.
 pub const IOC_WSK: ULONG = IOC_WS2 | 0x0700_0000;
 
-/// I/O control of a datagram socket: only datagrams from this address are received, and it is where
-/// datagrams without an address go. Input: a socket address; a wildcard one undoes it.
+/// I/O control of a bound datagram socket: only datagrams from this address are received, and it is where datagrams
+/// without an address go. Input: a socket address of the socket's family, or nothing to undo it. Requires an IRP.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/sio-wsk-set-remote-address>
 pub const SIO_WSK_SET_REMOTE_ADDRESS: ULONG = _WSAIOW(IOC_WSK, 0x1);
@@ -104,26 +109,30 @@ pub const SIO_WSK_SET_REMOTE_ADDRESS: ULONG = _WSAIOW(IOC_WSK, 0x1);
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/sio-wsk-register-extension>
 pub const SIO_WSK_REGISTER_EXTENSION: ULONG = _WSAIORW(IOC_WSK, 0x2);
-/// I/O control of a connection: how many bytes of sends to keep outstanding. Output: a `SIZE_T`.
+/// I/O control of a connection: how many bytes of sends to keep outstanding. Output: a `SIZE_T`. Requires an IRP.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/sio-wsk-query-ideal-send-backlog>
 pub const SIO_WSK_QUERY_IDEAL_SEND_BACKLOG: ULONG = _WSAIOR(IOC_WSK, 0x3);
-/// I/O control of a connection: how many bytes are waiting to be received. Output: a `SIZE_T`.
+/// I/O control of a connection: how many bytes are waiting to be received. Output: a `SIZE_T`. Requires an
+/// IRP.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/sio-wsk-query-receive-backlog>
 pub const SIO_WSK_QUERY_RECEIVE_BACKLOG: ULONG = _WSAIOR(IOC_WSK, 0x4);
 /// I/O control of a socket accepted under [`SO_CONDITIONAL_ACCEPT`]: which request it came from. Output:
-/// [`WSK_INSPECT_ID`].
+/// [`WSK_INSPECT_ID`]. Takes no IRP; any other socket returns `STATUS_INVALID_DEVICE_REQUEST`.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/sio-wsk-query-inspect-id>
 pub const SIO_WSK_QUERY_INSPECT_ID: ULONG = _WSAIOR(IOC_WSK, 0x5);
-/// I/O control of a datagram socket: where datagrams without an address go. Input: a socket address.
+/// I/O control of a bound datagram socket: where datagrams without an address go. Input: a socket address of the socket's
+/// family, or nothing to undo it. Requires an IRP.
 ///
 /// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/sio-wsk-set-sendto-address>
 pub const SIO_WSK_SET_SENDTO_ADDRESS: ULONG = _WSAIOW(IOC_WSK, 0x6);
-/// I/O control of a TCP connection: from now on nothing is sent for it, not even its end. No input, no output.
+/// I/O control of a TCP connection (Windows 8; not over loopback): from now on nothing is sent for it, and what arrives is
+/// discarded. No send or disconnect is pending; later ones return `STATUS_INVALID_DEVICE_STATE`, and the socket can only
+/// be closed. No input, no output; requires an IRP.
 ///
-/// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/winsock-ioctls>
+/// Page: <https://learn.microsoft.com/windows-hardware/drivers/network/sio-wsk-set-tcp-silent-mode>
 pub const SIO_WSK_SET_TCP_SILENT_MODE: ULONG = _WSAIO(IOC_WSK, 0x7);
 
 /// Which events to turn on or off.

@@ -189,8 +189,7 @@ pub type PFN_WSK_GET_NAME_INFO = Option<
 
 /// `WskBind`: binds a socket to a local transport address. A listening socket listens from then on. `Flags` is zero.
 ///
-/// Returns also `STATUS_SHARING_VIOLATION` or `STATUS_ADDRESS_ALREADY_EXISTS` where the address is in use, and
-/// `STATUS_INVALID_ADDRESS_COMPONENT` where it is not one of this machine.
+/// An address that is in use, or not one of this machine, is an error; the page does not say which.
 ///
 /// IRQL: up to `DISPATCH_LEVEL`.
 ///
@@ -232,7 +231,7 @@ pub type PFN_WSK_CONNECT_EX = Option<
 /// [`WskIoctl`]. Sizes are in bytes. Whether `Irp` is required, optional or must be null depends on the option.
 /// `OutputSizeReturned` is used where `Irp` is null.
 ///
-/// Returns also `STATUS_REQUEST_NOT_ACCEPTED` where `Irp` was null but the operation needs one, and
+/// Returns also `STATUS_REQUEST_NOT_ACCEPTED` where `Irp` was null but the operation cannot complete at once, and
 /// `STATUS_EVENT_PENDING` where events are being disabled while a callback still runs.
 ///
 /// IRQL: up to `DISPATCH_LEVEL`, unless the option asks for `PASSIVE_LEVEL`.

@@ -152,7 +152,10 @@ fn constants_and_enumerators_have_the_values_of_the_headers() {
         })
         .collect();
     assert_eq!(ours.len(), 315);
-    assert_eq!(ours, theirs);
+    for (name, value) in &theirs {
+        assert_eq!(ours.get(name), Some(value), "{name}");
+    }
+    assert_eq!(ours.len(), theirs.len());
 }
 
 #[test]
