@@ -1,1 +1,25 @@
-//! The harness.
+//! Runs the real `sanwsk.sys` on Linux, and catches its bugs.
+//!
+//! A [`Machine`] is one simulated Windows: it maps driver images with their own page protections, binds their imports to
+//! `extern "win64"` functions, and is the kernel to them. The layers, from below:
+//!
+//! - [`image`]: the loader, backtraces by unwind tables, source lines from the PDB;
+//! - [`guard`]: how a thread enters driver code, and leaves it on a fault or a violation;
+//! - [`nt`]: what `ntoskrnl.exe` exports, and the I/O manager, processes and handles behind it;
+//! - [`wsk`]: what `netio.sys` exports, over a network back end.
+//!
+//! It reports like Driver Verifier: the first [`Violation`] stops its machine, and names the rule, the call and the
+//! driver's source lines.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+pub mod guard;
+pub mod image;
+mod kernel;
+pub mod machine;
+mod memory;
+pub mod nt;
+mod thread;
+pub mod violation;
+
+pub use machine::{Builder, Driver, IoStatus, LoadError, Machine};
+pub use violation::{Rule, Violation};

@@ -1,0 +1,334 @@
+//! How a thread enters driver code, and how it leaves on a fault, a bug check or a violation.
+//!
+//! A violation does not return to the driver. The thread's stack pointer goes back to where it entered kernel mode, and every
+//! frame between is abandoned without unwinding: a driver's frames cannot be unwound, and must not run on. So
+//! kernel functions hold no lock and own nothing they cannot afford to lose when they call into the driver, touch memory
+//! it names, or report a violation.
+#![allow(unsafe_code)] // switches stacks and handles signals
+
+use std::any::Any;
+use std::arch::naked_asm;
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use crate::image::registry;
+use crate::image::unwind::{self, Backtrace, Registers};
+use crate::kernel::Kernel;
+use crate::nt::types::DISPATCH_LEVEL;
+use crate::thread::{Current, DRIVER_STACK, current, try_current};
+use crate::violation::Rule;
+
+/// The machine has stopped: a violation was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// What a signal handler saw.
+#[derive(Clone, Copy)]
+pub(crate) struct Fault {
+    signal: i32,
+    address: usize,
+    rip: usize,
+    /// The fail-fast code, where the instruction was `int 29h`.
+    fail_fast: Option<u64>,
+    backtrace: Backtrace,
+}
+
+/// Calls `body(job)` on this stack, after it has noted in `escape` where to come back to.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn enter(body: extern "sysv64" fn(*mut c_void), job: *mut c_void, escape: *mut usize) {
+    naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",
+        "mov [rdx], rsp",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "call rax",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        ".cfi_endproc",
+    )
+}
+
+/// Returns from the `enter` whose stack pointer this is.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn leave(stack: usize) -> ! {
+    naked_asm!(
+        "mov rsp, rdi",
+        "cld",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Reads a byte; 1, or 0 if that faulted: the signal handler knows its first instruction.
+#[unsafe(naked)]
+extern "sysv64" fn try_read(address: usize) -> u32 {
+    naked_asm!("mov al, [rdi]", "mov eax, 1", "ret")
+}
+
+/// Writes a byte back unchanged, atomically; 1, or 0 if that faulted.
+#[unsafe(naked)]
+extern "sysv64" fn try_write(address: usize) -> u32 {
+    naked_asm!("lock or byte ptr [rdi], 0", "mov eax, 1", "ret")
+}
+
+/// Where a faulting probe goes on.
+#[unsafe(naked)]
+extern "sysv64" fn probe_failed() -> u32 {
+    naked_asm!("xor eax, eax", "ret")
+}
+
+/// Whether a byte can be read.
+pub(crate) fn can_read(address: usize) -> bool {
+    install();
+    try_read(address) != 0
+}
+
+/// Whether a byte can be written.
+pub(crate) fn can_write(address: usize) -> bool {
+    install();
+    try_write(address) != 0
+}
+
+struct Job<F, T> {
+    body: Option<F>,
+    result: Option<Result<T, Box<dyn Any + Send>>>,
+}
+
+extern "sysv64" fn perform<F: FnOnce() -> T, T>(job: *mut c_void) {
+    // SAFETY: `run` passes its own job, which outlives the call and is not otherwise used meanwhile.
+    let job = unsafe { &mut *job.cast::<Job<F, T>>() };
+    if let Some(body) = job.body.take() {
+        job.result = Some(panic::catch_unwind(AssertUnwindSafe(body)));
+    }
+}
+
+pub(crate) fn run<F: FnOnce() -> T, T>(current: &Current, body: F) -> Result<T, Stopped> {
+    install();
+    let mut job = Job { body: Some(body), result: None };
+    // SAFETY: `perform` is the instance for this job's types, and `escape` is a cell of the entry that is now current.
+    unsafe { enter(perform::<F, T>, (&raw mut job).cast(), current.escape.as_ptr()) };
+    match job.result {
+        Some(Ok(result)) => Ok(result),
+        Some(Err(panic)) => panic::resume_unwind(panic),
+        None => {
+            if let Some(fault) = current.fault.take() {
+                report_fault(&current.kernel, current, &fault);
+            }
+            Err(Stopped)
+        }
+    }
+}
+
+/// Abandons the frames down to this thread's entry into kernel mode.
+pub(crate) fn escape() -> ! {
+    let stack = current().escape.get();
+    // SAFETY: `run` of the current entry is still on this stack, below every frame that is abandoned here.
+    unsafe { leave(stack) }
+}
+
+/// Reports a violation by the calling thread, and leaves the driver.
+pub(crate) fn violate(rule: Rule, text: impl Into<String>) -> ! {
+    let current = current();
+    let mut backtrace = Backtrace::EMPTY;
+    unwind::from_last_call(current, &mut backtrace);
+    current.kernel.report(rule, text.into(), current.call.get(), &backtrace);
+    escape()
+}
+
+/// Calls a routine of the driver: the IRQL and the spin locks held must be the same when it returns.
+pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
+    let current = current();
+    if current.kernel.is_stopped() {
+        escape();
+    }
+    let (irql, locks, critical) =
+        (current.irql.get(), current.spin_locks.borrow().len(), current.critical_regions.get());
+    let call = current.call.replace(routine);
+    let driver_stack = DRIVER_STACK.get();
+    let marker = Cell::new(0_u8);
+    let stack_entry = current.stack_entry.replace(marker.as_ptr() as usize);
+    let result = body();
+    current.stack_entry.set(stack_entry);
+    if current.kernel.is_stopped() {
+        escape();
+    }
+    current.call.set(routine);
+    let now = current.irql.get();
+    if now != irql {
+        violate(Rule::Irql, format!("{routine} was called at IRQL {irql} and returned at {now}"));
+    }
+    if current.spin_locks.borrow().len() != locks {
+        violate(Rule::SpinLock, format!("{routine} returned with another set of spin locks than it was called with"));
+    }
+    if current.critical_regions.get() != critical {
+        violate(
+            Rule::Lock,
+            format!("{routine} returned inside a critical region it was not called in, or outside its own"),
+        );
+    }
+    current.call.set(call);
+    DRIVER_STACK.set(driver_stack);
+    result
+}
+
+/// Calls a routine of the driver at DISPATCH_LEVEL, as DPCs and completions arrive.
+pub(crate) fn callout_at_dispatch<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
+    let current = current();
+    let irql = current.irql.replace(current.irql.get().max(DISPATCH_LEVEL));
+    let result = callout(routine, body);
+    current.irql.set(irql);
+    result
+}
+
+fn report_fault(kernel: &Kernel, current: &Current, fault: &Fault) {
+    let call = current.call.get();
+    let place = match registry::find(fault.rip) {
+        Some(_) => "the driver".to_owned(),
+        None => format!("{call}, called by the driver"),
+    };
+    if let Some(code) = fault.fail_fast {
+        return kernel.report(Rule::BugCheck, format!("fail-fast with code {code}"), "", &fault.backtrace);
+    }
+    let (rule, text) = match fault.signal {
+        libc::SIGSEGV | libc::SIGBUS => kernel.pool.describe(fault.address).map_or_else(
+            || (Rule::Fault, format!("{place} touched {:#x}", fault.address)),
+            |(rule, what)| (rule, format!("{place} touched {:#x}: {what}", fault.address)),
+        ),
+        libc::SIGILL => (Rule::Fault, format!("{place} executed an illegal instruction")),
+        libc::SIGFPE => (Rule::Fault, format!("{place} divided by zero")),
+        signal => (Rule::Fault, format!("{place}: signal {signal}")),
+    };
+    kernel.report(rule, text, if registry::find(fault.rip).is_some() { "" } else { call }, &fault.backtrace);
+}
+
+const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGTRAP, libc::SIGFPE];
+
+/// What handled each of `SIGNALS` before: Rust's stack overflow message, or a fuzzer.
+static mut PREVIOUS: [Option<libc::sigaction>; SIGNALS.len()] = [None; SIGNALS.len()];
+
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for (index, signal) in SIGNALS.into_iter().enumerate() {
+            // SAFETY: a sigaction of zero bytes is valid: no handler, empty mask.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            let mut previous = action;
+            action.sa_sigaction = on_signal as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+            // SAFETY: the handler is for SA_SIGINFO, and touches only what a handler may.
+            unsafe { libc::sigaction(signal, &raw const action, &raw mut previous) };
+            // SAFETY: written once, here; read by handlers that run later.
+            unsafe { PREVIOUS[index] = Some(previous) };
+        }
+    });
+}
+
+extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the system passes the interrupted thread's context, which is this handler's to change.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    let registers = &mut context.uc_mcontext.gregs;
+    let rip = registers[libc::REG_RIP as usize].cast_unsigned() as usize;
+    if rip == try_read as *const () as usize || rip == try_write as *const () as usize {
+        registers[libc::REG_RIP as usize] = probe_failed as *const () as i64;
+        return;
+    }
+    let entry = try_current().filter(|current| current.escape.get() != 0);
+    let Some(current) = entry else { return hand_on(signal) };
+    if registry::find(rip).is_some() {
+        if signal == libc::SIGTRAP {
+            return; // int3: a kernel debugger that says go
+        }
+        if signal == libc::SIGSEGV && emulate_cr8(current, registers, rip) {
+            return;
+        }
+    } else if DRIVER_STACK.get() == 0 && current.stack_entry.get() == 0 {
+        return hand_on(signal); // a fault of the harness itself
+    }
+    let mut backtrace = Backtrace::EMPTY;
+    unwind::walk(&Registers::from_context(registers), current.escape.get(), &mut backtrace);
+    let fail_fast = code_at(rip)
+        .filter(|code| code[..2] == [0xcd, 0x29])
+        .map(|_| registers[libc::REG_RCX as usize].cast_unsigned());
+    // SAFETY: the system passes the signal's information.
+    let address = unsafe { (*info).si_addr() } as usize;
+    current.fault.set(Some(Fault { signal, address, rip, fail_fast, backtrace }));
+    registers[libc::REG_RDI as usize] = current.escape.get().cast_signed() as i64;
+    registers[libc::REG_RIP as usize] = leave as *const () as i64;
+}
+
+/// The first bytes of an instruction of a driver.
+fn code_at(rip: usize) -> Option<[u8; 4]> {
+    registry::find(rip)?;
+    // SAFETY: the address lies in a mapped image's code, which is readable, and sections are padded to whole pages.
+    Some(unsafe { (rip as *const [u8; 4]).read_unaligned() })
+}
+
+/// `mov reg, cr8` and `mov cr8, reg`: how drivers read and change the IRQL without a call. True if it was one.
+fn emulate_cr8(current: &Current, registers: &mut [i64; 23], rip: usize) -> bool {
+    const ORDER: [i32; 16] = [
+        libc::REG_RAX,
+        libc::REG_RCX,
+        libc::REG_RDX,
+        libc::REG_RBX,
+        libc::REG_RSP,
+        libc::REG_RBP,
+        libc::REG_RSI,
+        libc::REG_RDI,
+        libc::REG_R8,
+        libc::REG_R9,
+        libc::REG_R10,
+        libc::REG_R11,
+        libc::REG_R12,
+        libc::REG_R13,
+        libc::REG_R14,
+        libc::REG_R15,
+    ];
+    let Some([prefix, 0x0f, opcode, modrm]) = code_at(rip) else { return false };
+    if !matches!(prefix, 0x44 | 0x45) || modrm & 0xf8 != 0xc0 {
+        return false;
+    }
+    let register = ORDER[usize::from(modrm & 7) + if prefix == 0x45 { 8 } else { 0 }] as usize;
+    match opcode {
+        0x20 => registers[register] = i64::from(current.irql.get()),
+        0x22 => current.irql.set(registers[register].to_le_bytes()[0] & 15),
+        _ => return false,
+    }
+    registers[libc::REG_RIP as usize] += 4;
+    true
+}
+
+/// Restores the handler that was there before, which the instruction then meets when it runs again.
+fn hand_on(signal: i32) {
+    let index = SIGNALS.iter().position(|known| *known == signal).unwrap_or(0);
+    // SAFETY: written once, before this handler was installed.
+    let previous = unsafe { PREVIOUS[index] };
+    if let Some(previous) = previous {
+        // SAFETY: an action that the system itself gave out.
+        unsafe { libc::sigaction(signal, &raw const previous, std::ptr::null_mut()) };
+    }
+}

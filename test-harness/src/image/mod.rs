@@ -1,0 +1,331 @@
+//! The loader: maps a driver image (PE32+, x64), relocates it, binds its imports and protects its sections.
+#![allow(unsafe_code)] // patches relocated words and import slots in mapped memory
+
+pub(crate) mod registry;
+mod symbols;
+mod thunks;
+pub(crate) mod unwind;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, fs, io};
+
+use object::LittleEndian as LE;
+use object::pe;
+use object::read::pe::{ImageNtHeaders, ImageOptionalHeader, Import, PeFile64};
+
+pub use symbols::Frame;
+pub(crate) use symbols::resolve;
+pub(crate) use thunks::{Sealed, Thunks};
+
+use crate::memory::{Access, Mapping};
+use crate::nt::types::PAGE_SIZE;
+
+/// Why an image cannot be loaded.
+#[derive(Debug)]
+pub enum ImageError {
+    /// The file cannot be read, or memory cannot be mapped.
+    Io(io::Error),
+    /// The file is no PE32+ image, or a damaged one.
+    Format(String),
+    /// The image is for another processor.
+    Machine(u16),
+    /// A section is both writable and executable.
+    WritableCode(String),
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImageError::Io(error) => write!(f, "{error}"),
+            ImageError::Format(what) => write!(f, "not a loadable image: {what}"),
+            ImageError::Machine(machine) => write!(f, "the image is for machine {machine:#06x}, not x64 (0x8664)"),
+            ImageError::WritableCode(section) => write!(f, "section {section} is both writable and executable"),
+        }
+    }
+}
+
+impl std::error::Error for ImageError {}
+
+impl From<io::Error> for ImageError {
+    fn from(error: io::Error) -> Self {
+        ImageError::Io(error)
+    }
+}
+
+impl From<object::read::Error> for ImageError {
+    fn from(error: object::read::Error) -> Self {
+        ImageError::Format(error.to_string())
+    }
+}
+
+/// The address of a function that a driver may call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FunctionAddress(pub(crate) *const ());
+// SAFETY: the address of code, which is the same for all threads.
+unsafe impl Send for FunctionAddress {}
+// SAFETY: as above.
+unsafe impl Sync for FunctionAddress {}
+
+/// A function or variable that a system module exports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Export {
+    /// Called with the Windows x64 convention.
+    Function(FunctionAddress),
+    /// Called with a convention of its own (`__chkstk`): it must see every register as the driver left it.
+    Bare(FunctionAddress),
+    /// The address of a variable.
+    Data(usize),
+}
+
+/// An import of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportName {
+    /// The module, as the image spells it.
+    pub module: String,
+    /// The function, or `#` and its ordinal.
+    pub name: String,
+}
+
+impl fmt::Display for ImportName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}!{}", self.module, self.name)
+    }
+}
+
+#[derive(Debug)]
+struct Section {
+    rva: usize,
+    size: usize,
+    code: bool,
+}
+
+/// An image in memory. It is unmapped when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    memory: Mapping,
+    path: PathBuf,
+    entry: usize,
+    sections: Vec<Section>,
+    /// The exception directory: RVA and entries.
+    functions: (usize, usize),
+    imports: Vec<ImportName>,
+    missing: Vec<ImportName>,
+    _thunks: Sealed,
+}
+
+impl Mapped {
+    /// Loads a file. What `resolve(module, name)` does not know is bound to a thunk that calls `missing` with the name.
+    pub(crate) fn load(
+        path: &Path,
+        resolve: impl Fn(&str, &str) -> Option<Export>,
+        missing: extern "win64" fn(*const u8, usize) -> !,
+    ) -> Result<Arc<Self>, ImageError> {
+        let data = fs::read(path)?;
+        let file = PeFile64::parse(&*data)?;
+        let machine = file.nt_headers().file_header().machine.get(LE);
+        if machine != pe::IMAGE_FILE_MACHINE_AMD64 {
+            return Err(ImageError::Machine(machine));
+        }
+        let header = file.nt_headers().optional_header();
+        let mut memory = Mapping::new(header.size_of_image() as usize, Access::ReadWrite)?;
+        let headers = data.get(..header.size_of_headers() as usize).ok_or_else(|| damaged("headers"))?;
+        place(&mut memory, 0, headers)?;
+        for section in file.section_table().iter() {
+            place(&mut memory, section.virtual_address.get(LE) as usize, section.pe_data(&*data)?)?;
+        }
+        relocate(&file, &data, &mut memory)?;
+        let (imports, absent, thunks) = bind(&file, &mut memory, resolve, missing)?;
+        let sections = protect(&file, &memory)?;
+        let exceptions = file.data_directories().get(pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION);
+        let functions = exceptions.map_or((0, 0), |directory| {
+            (directory.virtual_address.get(LE) as usize, directory.size.get(LE) as usize / 12)
+        });
+        if functions.0 + functions.1 * 12 > memory.len() {
+            return Err(damaged("exception directory"));
+        }
+        let entry = memory.base() + header.address_of_entry_point() as usize;
+        let path = path.to_owned();
+        let image =
+            Arc::new(Self { memory, path, entry, sections, functions, imports, missing: absent, _thunks: thunks });
+        registry::add(&image)?;
+        Ok(image)
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.memory.base()
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.memory.len()
+    }
+
+    pub(crate) fn entry(&self) -> usize {
+        self.entry
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn imports(&self) -> &[ImportName] {
+        &self.imports
+    }
+
+    pub(crate) fn missing(&self) -> &[ImportName] {
+        &self.missing
+    }
+
+    /// Makes the image inaccessible, so that late calls into an unloaded driver fault.
+    pub(crate) fn retire(&self) -> io::Result<()> {
+        self.memory.protect(0, self.memory.len(), Access::None)
+    }
+
+    fn byte(&self, rva: u32) -> Option<u8> {
+        let readable = (rva as usize) < self.memory.len();
+        // SAFETY: inside the mapping, all of whose sections are readable.
+        readable.then(|| unsafe { *((self.base() + rva as usize) as *const u8) })
+    }
+
+    /// A byte of code, if the address lies in a code section.
+    fn code_byte(&self, address: usize) -> Option<u8> {
+        let rva = address.wrapping_sub(self.base());
+        self.sections.iter().find(|section| section.code && rva.wrapping_sub(section.rva) < section.size)?;
+        self.byte(u32::try_from(rva).ok()?)
+    }
+
+    /// The RUNTIME_FUNCTION (begin, end, unwind information) that covers an RVA; leaf functions have none.
+    fn runtime_function(&self, rva: u32) -> Option<[u32; 3]> {
+        let entry = |index: usize| {
+            let at = (self.base() + self.functions.0 + index * 12) as *const [u32; 3];
+            // SAFETY: the directory was checked to lie inside the mapping.
+            unsafe { at.read_unaligned() }
+        };
+        let (mut low, mut high) = (0, self.functions.1);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let function = entry(middle);
+            if rva < function[0] {
+                high = middle;
+            } else if rva >= function[1] {
+                low = middle + 1;
+            } else {
+                return Some(function);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        registry::remove(self);
+    }
+}
+
+fn damaged(what: &str) -> ImageError {
+    ImageError::Format(format!("its {what} lie outside it"))
+}
+
+fn place(memory: &mut Mapping, rva: usize, bytes: &[u8]) -> Result<(), ImageError> {
+    if rva.checked_add(bytes.len()).is_none_or(|end| end > memory.len()) {
+        return Err(damaged("sections"));
+    }
+    memory.write(rva, bytes);
+    Ok(())
+}
+
+fn relocate(file: &PeFile64, data: &[u8], memory: &mut Mapping) -> Result<(), ImageError> {
+    let delta = (memory.base() as u64).wrapping_sub(file.nt_headers().optional_header().image_base());
+    let Some(mut blocks) = file.data_directories().relocation_blocks(data, &file.section_table())? else {
+        return Err(ImageError::Format("it has no relocations".to_owned()));
+    };
+    while let Some(block) = blocks.next()? {
+        for relocation in block {
+            match relocation.typ {
+                pe::IMAGE_REL_BASED_ABSOLUTE => {}
+                pe::IMAGE_REL_BASED_DIR64 => {
+                    let rva = relocation.virtual_address as usize;
+                    if rva + 8 > memory.len() {
+                        return Err(damaged("relocations"));
+                    }
+                    let at = (memory.base() + rva) as *mut u64;
+                    // SAFETY: inside the mapping, which is still writable.
+                    let word = unsafe { at.read_unaligned() };
+                    // SAFETY: as above.
+                    unsafe { at.write_unaligned(word.wrapping_add(delta)) };
+                }
+                other => return Err(ImageError::Format(format!("relocation type {other}"))),
+            }
+        }
+    }
+    Ok(())
+}
+
+type Bound = (Vec<ImportName>, Vec<ImportName>, Sealed);
+
+fn bind(
+    file: &PeFile64,
+    memory: &mut Mapping,
+    resolve: impl Fn(&str, &str) -> Option<Export>,
+    handler: extern "win64" fn(*const u8, usize) -> !,
+) -> Result<Bound, ImageError> {
+    let mut slots = Vec::new();
+    if let Some(table) = file.import_table()? {
+        let mut descriptors = table.descriptors()?;
+        while let Some(descriptor) = descriptors.next()? {
+            let module = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).into_owned();
+            let mut slot = descriptor.first_thunk.get(LE) as usize;
+            let mut names = table.thunks(descriptor.original_first_thunk.get(LE))?;
+            while let Some(thunk) = names.next::<pe::ImageNtHeaders64>()? {
+                let name = match table.import::<pe::ImageNtHeaders64>(thunk)? {
+                    Import::Name(_, name) => String::from_utf8_lossy(name).into_owned(),
+                    Import::Ordinal(ordinal) => format!("#{ordinal}"),
+                };
+                slots.push((slot, ImportName { module: module.clone(), name }));
+                slot += 8;
+            }
+        }
+    }
+    let mut thunks = Thunks::new(slots.len())?;
+    let mut missing = Vec::new();
+    for (slot, import) in &slots {
+        let address = match resolve(&import.module, &import.name) {
+            Some(Export::Function(function)) => thunks.entry(function.0 as usize),
+            Some(Export::Bare(function)) => thunks.jump(function.0 as usize),
+            Some(Export::Data(variable)) => variable,
+            None => {
+                missing.push(import.clone());
+                // The image may call it as long as the process lives.
+                thunks.missing(import.to_string().leak(), handler)
+            }
+        };
+        place(memory, *slot, &(address as u64).to_le_bytes())?;
+    }
+    Ok((slots.into_iter().map(|(_, import)| import).collect(), missing, thunks.seal()?))
+}
+
+fn protect(file: &PeFile64, memory: &Mapping) -> Result<Vec<Section>, ImageError> {
+    memory.protect(0, PAGE_SIZE, Access::Read)?;
+    let mut sections = Vec::new();
+    for section in file.section_table().iter() {
+        let flags = section.characteristics.get(LE);
+        let (rva, size) = (section.virtual_address.get(LE) as usize, section.virtual_size.get(LE) as usize);
+        let writable = flags & pe::IMAGE_SCN_MEM_WRITE != 0;
+        let code = flags & pe::IMAGE_SCN_MEM_EXECUTE != 0;
+        let access = match (writable, code) {
+            (true, true) => {
+                return Err(ImageError::WritableCode(String::from_utf8_lossy(section.raw_name()).into_owned()));
+            }
+            (true, false) => Access::ReadWrite,
+            (false, true) => Access::ReadExecute,
+            (false, false) => Access::Read,
+        };
+        if rva + size > memory.len() {
+            return Err(damaged("sections"));
+        }
+        memory.protect(rva, size, access)?;
+        sections.push(Section { rva, size, code });
+    }
+    Ok(sections)
+}

@@ -1,0 +1,211 @@
+//! The state of one machine's kernel, and how it stops.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::image::unwind::Backtrace;
+use crate::image::{self, Frame};
+use crate::nt::debug::DebugLog;
+use crate::nt::dispatcher::Dispatcher;
+use crate::nt::etw::Events;
+use crate::nt::io::Io;
+use crate::nt::irp::Irps;
+use crate::nt::object::Objects;
+use crate::nt::pool::Pool;
+use crate::nt::process::Processes;
+use crate::nt::registry::Registry;
+use crate::nt::timer::Timers;
+use crate::nt::work::Workers;
+use crate::violation::{Rule, Violation};
+
+/// What a machine is made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) name: String,
+    /// System worker threads that exist from the start; more come while all are busy.
+    pub(crate) workers: usize,
+    /// Whether freed pool is made inaccessible, and every block ends at a guard page.
+    pub(crate) guarded_pool: bool,
+}
+
+/// One simulated kernel. Its threads find it through [`crate::thread::kernel`].
+pub(crate) struct Kernel {
+    pub(crate) options: Options,
+    pub(crate) pool: Pool,
+    pub(crate) faults: FaultInjection,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) timers: Timers,
+    pub(crate) workers: Workers,
+    pub(crate) objects: Objects,
+    pub(crate) processes: Processes,
+    pub(crate) irps: Irps,
+    pub(crate) io: Io,
+    pub(crate) registry: Registry,
+    pub(crate) debug: DebugLog,
+    pub(crate) events: Events,
+    stopped: AtomicBool,
+    violation: Mutex<Option<Violation>>,
+    claimed: AtomicBool,
+    extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Kernel {
+    pub(crate) fn new(options: Options) -> std::io::Result<Self> {
+        Ok(Self {
+            pool: Pool::new(options.guarded_pool)?,
+            faults: FaultInjection::default(),
+            dispatcher: Dispatcher::default(),
+            timers: Timers::default(),
+            workers: Workers::default(),
+            objects: Objects::default(),
+            processes: Processes::default(),
+            irps: Irps::default(),
+            io: Io::default(),
+            registry: Registry::default(),
+            debug: DebugLog::default(),
+            events: Events::default(),
+            stopped: AtomicBool::new(false),
+            violation: Mutex::new(None),
+            claimed: AtomicBool::new(false),
+            extensions: Mutex::default(),
+            threads: Mutex::default(),
+            options,
+        })
+    }
+
+    /// Whether a violation has ended this machine, or it is being taken down.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Records a violation, unless there is one already, and stops the machine. The caller then leaves the driver.
+    pub(crate) fn report(&self, rule: Rule, text: String, call: &'static str, backtrace: &Backtrace) {
+        self.report_at(rule, text, call, backtrace.frames());
+    }
+
+    /// As [`Self::report`], with the addresses of the driver's frames.
+    pub(crate) fn report_at(&self, rule: Rule, text: String, call: &'static str, addresses: &[usize]) {
+        let first = {
+            let mut violation = self.violation.lock();
+            let first = violation.is_none() && !self.is_stopped();
+            if first {
+                let backtrace: Vec<Frame> = image::resolve(addresses);
+                *violation = Some(Violation { rule, text, call, machine: self.options.name.clone(), backtrace });
+            }
+            first
+        };
+        if first {
+            self.stop();
+        }
+    }
+
+    /// The recorded violation, once it is known to somebody.
+    pub(crate) fn claim_violation(&self) -> Option<Violation> {
+        let violation = self.violation.lock().clone();
+        if violation.is_some() {
+            self.claimed.store(true, Ordering::Release);
+        }
+        violation
+    }
+
+    /// The recorded violation, if nobody has claimed it.
+    pub(crate) fn take_violation(&self) -> Option<Violation> {
+        self.violation.lock().take().filter(|_| !self.claimed.load(Ordering::Acquire))
+    }
+
+    /// Ends every wait; kernel calls from now on leave the driver. Pending requests end with STATUS_SYSTEM_SHUTDOWN.
+    pub(crate) fn stop(&self) {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.dispatcher.stop();
+        self.timers.stop();
+        self.workers.stop();
+        self.io.stop();
+        self.irps.abandon();
+        let extensions: Vec<_> = self.extensions.lock().values().cloned().collect();
+        drop(extensions);
+    }
+
+    /// The state that another layer (KMDF, WSK) keeps for this machine, made when it is first asked for.
+    pub(crate) fn extension<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut extensions = self.extensions.lock();
+        let slot = extensions.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default()));
+        slot.clone().downcast().expect("the slot of a type holds that type")
+    }
+
+    /// Forgets the layers' state, and with it whatever holds on to this machine.
+    pub(crate) fn drop_extensions(&self) {
+        let extensions = std::mem::take(&mut *self.extensions.lock());
+        drop(extensions);
+    }
+
+    /// Starts a host thread that belongs to the machine, and is joined when the machine goes.
+    pub(crate) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(1 << 20);
+        let handle = builder.spawn(body)?;
+        let mut threads = self.threads.lock();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(handle);
+        Ok(())
+    }
+
+    /// The threads to be joined.
+    pub(crate) fn take_threads(&self) -> Vec<std::thread::JoinHandle<()>> {
+        std::mem::take(&mut *self.threads.lock())
+    }
+}
+
+/// Counts the calls that Windows may refuse for want of memory, and refuses the chosen one.
+#[derive(Debug)]
+pub(crate) struct FaultInjection {
+    asked: AtomicU64,
+    /// Calls until the one that fails; negative for none.
+    until: AtomicI64,
+    failed: AtomicUsize,
+}
+
+impl Default for FaultInjection {
+    fn default() -> Self {
+        Self { asked: AtomicU64::new(0), until: AtomicI64::new(-1), failed: AtomicUsize::new(0) }
+    }
+}
+
+impl FaultInjection {
+    /// Called once by everything that allocates on a driver's behalf; true if it has to fail.
+    pub(crate) fn allocation_fails(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.until.load(Ordering::Relaxed) < 0 {
+            return false;
+        }
+        let fails = self.until.fetch_sub(1, Ordering::Relaxed) == 0;
+        if fails {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        fails
+    }
+
+    /// Lets the allocation after `n` more fail.
+    pub(crate) fn fail_after(&self, n: u32) {
+        self.failed.store(0, Ordering::Relaxed);
+        self.until.store(i64::from(n), Ordering::Relaxed);
+    }
+
+    pub(crate) fn fail_none(&self) {
+        self.until.store(-1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether the chosen allocation has been asked for, and refused.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) != 0
+    }
+}

@@ -1,0 +1,84 @@
+//! Mapped memory of this process: reserved, protected and given back by whole pages.
+#![allow(unsafe_code)] // mmap, mprotect, munmap
+
+use std::io;
+use std::ptr;
+
+use crate::nt::types::PAGE_SIZE;
+
+/// What may be done with mapped pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    None,
+    Read,
+    ReadWrite,
+    ReadExecute,
+}
+
+impl Access {
+    const fn prot(self) -> i32 {
+        match self {
+            Access::None => libc::PROT_NONE,
+            Access::Read => libc::PROT_READ,
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+            Access::ReadExecute => libc::PROT_READ | libc::PROT_EXEC,
+        }
+    }
+}
+
+/// Rounds up to whole pages.
+pub(crate) const fn page_up(bytes: usize) -> usize {
+    (bytes + PAGE_SIZE - 1) & !(PAGE_SIZE - 1)
+}
+
+/// A range of pages that belongs to its owner and to nobody else.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: usize,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps zeroed pages. Pages that are never touched cost nothing.
+    pub(crate) fn new(len: usize, access: Access) -> io::Result<Self> {
+        let len = page_up(len);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new private mapping at an address of the system's choice disturbs no other memory.
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, access.prot(), flags, -1, 0) };
+        if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { base: base as usize, len }) }
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base) < self.len
+    }
+
+    /// Changes the access to a page range, given by its offset from the start.
+    pub(crate) fn protect(&self, offset: usize, len: usize, access: Access) -> io::Result<()> {
+        assert!(offset + len <= self.len, "the range lies in the mapping");
+        // SAFETY: the range lies in this mapping; what is kept there is reached through raw pointers only.
+        let result = unsafe { libc::mprotect((self.base + offset) as *mut _, page_up(len), access.prot()) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Copies bytes to an offset. The range must be writable.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.len, "the range lies in the mapping");
+        // SAFETY: the target lies in this mapping, which no Rust reference covers, so the source is elsewhere.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), (self.base + offset) as *mut u8, bytes.len()) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the pages belong to this mapping, and its owner has ended every use of them.
+        unsafe { libc::munmap(self.base as *mut _, self.len) };
+    }
+}

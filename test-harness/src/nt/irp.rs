@@ -1,0 +1,459 @@
+//! I/O request packets: allocation, the way down a device stack and back up, and cancellation.
+#![allow(unsafe_code)] // packets are found by address
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::io::request::{self, Request};
+use super::irql::called;
+use super::pool::{self, Owner};
+use super::spin_lock::{acquire, release};
+use super::status::{
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS, nt_success,
+};
+use super::types::{
+    DEVICE_OBJECT, DISPATCH_LEVEL, DRIVER_CANCEL, IO_COMPLETION_ROUTINE, IO_STACK_LOCATION, IO_TYPE_IRP, IRP, KIRQL,
+    KSPIN_LOCK, NTSTATUS, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
+};
+use crate::guard::{callout, violate};
+use crate::image::Export;
+use crate::kernel::Kernel;
+use crate::thread::{current, kernel};
+use crate::violation::Rule;
+
+const TAG: u32 = pool::tag(*b"Irp ");
+
+/// Who may do what with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its owner has it: it may be sent, reused and freed.
+    Held,
+    /// It was sent, and has not come back.
+    Sent,
+    /// Its last completion routine has run; the I/O manager is finishing it.
+    Finishing,
+}
+
+struct Record {
+    phase: Phase,
+    /// Whether IoFreeIrp frees it; false for packets in memory of the driver's own.
+    allocated: bool,
+    /// What the I/O manager has to do when it completes, for packets that it made.
+    request: Option<Box<Request>>,
+    /// Cancellers that look at the packet; its memory stays while there are any.
+    pins: usize,
+}
+
+/// The packets of a machine.
+#[derive(Default)]
+pub(crate) struct Irps {
+    records: Mutex<HashMap<usize, Record>>,
+    /// Packets in memory that drivers allocated for themselves.
+    embedded: Mutex<BTreeMap<usize, ()>>,
+    cancel_lock: KSPIN_LOCK,
+    pinned_frees: AtomicUsize,
+}
+
+/// A packet by its address.
+pub(crate) fn at<'a>(irp: *mut IRP) -> &'a IRP {
+    // SAFETY: drivers and this kernel pass packets on by address; a freed one faults, which the guard reports.
+    unsafe { &*irp }
+}
+
+fn packet_size(stack_size: i8) -> usize {
+    size_of::<IRP>() + usize::try_from(stack_size).unwrap_or(0) * size_of::<IO_STACK_LOCATION>()
+}
+
+/// Sets a packet to its initial state, over `size` bytes.
+fn initialize(irp: *mut IRP, size: usize, stack_size: i8) {
+    // SAFETY: the packet's owner says that `size` bytes are there; bad memory faults, which the guard reports.
+    unsafe { ptr::write_bytes(irp.cast::<u8>(), 0, size) };
+    let irp = at(irp);
+    irp.Type.set(IO_TYPE_IRP);
+    irp.Size.set(u16::try_from(size).unwrap_or(u16::MAX));
+    irp.StackCount.set(stack_size);
+    irp.CurrentLocation.set(stack_size + 1);
+    irp.CurrentStackLocation.set(irp.location_address(stack_size + 1));
+    let head = ptr::from_ref(&irp.ThreadListEntry).cast_mut();
+    irp.ThreadListEntry.Flink.set(head);
+    irp.ThreadListEntry.Blink.set(head);
+}
+
+impl Irps {
+    /// Packets that exist.
+    pub(crate) fn live(&self) -> usize {
+        self.records.lock().len()
+    }
+
+    fn phase(&self, irp: &IRP) -> Option<Phase> {
+        self.records.lock().get(&(irp.as_ptr() as usize)).map(|record| record.phase)
+    }
+
+    fn set_phase(&self, irp: &IRP, phase: Phase) -> Option<Phase> {
+        let mut records = self.records.lock();
+        let record = records.get_mut(&(irp.as_ptr() as usize))?;
+        Some(std::mem::replace(&mut record.phase, phase))
+    }
+
+    fn insert(&self, irp: *mut IRP, allocated: bool, request: Option<Box<Request>>) {
+        let record = Record { phase: Phase::Held, allocated, request, pins: 0 };
+        self.records.lock().insert(irp as usize, record);
+    }
+
+    /// Takes what the I/O manager noted for a packet.
+    pub(crate) fn take(&self, irp: &IRP) -> Option<Box<Request>> {
+        self.records.lock().get_mut(&(irp.as_ptr() as usize))?.request.take()
+    }
+
+    /// Pins the sent packets that the I/O manager made and that `wanted` chooses.
+    fn pin(&self, wanted: impl Fn(&Request) -> bool) -> Vec<usize> {
+        let mut records = self.records.lock();
+        let chosen = records
+            .iter_mut()
+            .filter(|(_, record)| record.phase == Phase::Sent && record.request.as_deref().is_some_and(&wanted));
+        chosen
+            .map(|(address, record)| {
+                record.pins += 1;
+                *address
+            })
+            .collect()
+    }
+
+    /// Whether a packet that the I/O manager made and that `wanted` chooses is still pending.
+    pub(crate) fn any(&self, wanted: impl Fn(&Request) -> bool) -> bool {
+        self.records.lock().values().any(|record| record.request.as_deref().is_some_and(&wanted))
+    }
+
+    /// Ends every request of a machine that has stopped: its issuer is told, its memory stays.
+    pub(crate) fn abandon(&self) {
+        let requests: Vec<_> = self.records.lock().values_mut().filter_map(|record| record.request.take()).collect();
+        for request in requests {
+            request.abandon();
+        }
+    }
+
+    /// Packets in a range of memory that is being freed must not be under way.
+    pub(crate) fn forget_in(&self, range: &Range<usize>) {
+        let inside: Vec<usize> = {
+            let embedded = self.embedded.lock();
+            if embedded.is_empty() {
+                return;
+            }
+            embedded.range(range.clone()).map(|(address, ())| *address).collect()
+        };
+        for address in inside {
+            self.embedded.lock().remove(&address);
+            let record = self.records.lock().remove(&address);
+            if record.is_some_and(|record| record.phase != Phase::Held) {
+                violate(Rule::Irp, "the freed memory holds an IRP that has not completed");
+            }
+        }
+    }
+}
+
+/// Allocates a packet, with what the I/O manager will do when it completes. None if there is no memory.
+pub(crate) fn allocate(
+    kernel: &Kernel,
+    stack_size: i8,
+    owner: Owner,
+    request: Option<Box<Request>>,
+) -> Option<*mut IRP> {
+    let size = packet_size(stack_size);
+    let irp = kernel.pool.allocate(size, TAG, owner, false)?.cast::<IRP>();
+    initialize(irp, size, stack_size);
+    kernel.irps.insert(irp, true, request);
+    Some(irp)
+}
+
+/// Frees a packet, or leaves that to the last canceller that looks at it.
+pub(crate) fn free(kernel: &Kernel, irp: *mut IRP) {
+    let pinned = {
+        let mut records = kernel.irps.records.lock();
+        let pinned = records.get(&(irp as usize)).is_some_and(|record| record.pins > 0);
+        if !pinned {
+            records.remove(&(irp as usize));
+        }
+        pinned
+    };
+    if pinned {
+        kernel.irps.pinned_frees.fetch_add(1, Ordering::Relaxed);
+    } else {
+        pool::free(kernel, irp.cast(), TAG);
+    }
+}
+
+fn unpin(kernel: &Kernel, address: usize) {
+    let finished = {
+        let mut records = kernel.irps.records.lock();
+        let Some(record) = records.get_mut(&address) else { return };
+        record.pins -= 1;
+        let finished = record.pins == 0 && record.phase == Phase::Finishing && record.request.is_none();
+        if finished {
+            records.remove(&address);
+        }
+        finished
+    };
+    if finished {
+        pool::free(kernel, address as PVOID, TAG);
+    }
+}
+
+/// Cancels the pending requests that `wanted` chooses; how many there were.
+pub(crate) fn cancel_requests(kernel: &Kernel, wanted: impl Fn(&Request) -> bool) -> usize {
+    let chosen = kernel.irps.pin(wanted);
+    for address in &chosen {
+        cancel(at(*address as *mut IRP));
+        unpin(kernel, *address);
+    }
+    chosen.len()
+}
+
+/// Ends the call if this is no packet in the phase that the call needs.
+fn expect(irp: &IRP, phase: Phase, call: &str) {
+    let kernel = kernel();
+    if irp.Type.get() != IO_TYPE_IRP {
+        violate(Rule::Irp, format!("{call}: {irp:p} is not an IRP (type {})", irp.Type.get(), irp = irp.as_ptr()));
+    }
+    match (kernel.irps.phase(irp), phase) {
+        (Some(Phase::Held), Phase::Held) | (Some(Phase::Sent), Phase::Sent) => {}
+        (None, _) => violate(Rule::Irp, format!("{call}: the IRP was never allocated, or it has been freed")),
+        (Some(Phase::Sent), _) => violate(Rule::Irp, format!("{call}: the IRP was sent, and has not completed")),
+        (Some(Phase::Held | Phase::Finishing), _) => {
+            violate(
+                Rule::Irp,
+                format!("{call}: the IRP is not under way: it was never sent, or it has completed already"),
+            );
+        }
+    }
+}
+
+pub(crate) extern "win64" fn IoAllocateIrp(stack_size: i8, _charge_quota: u8) -> *mut IRP {
+    let current = called("IoAllocateIrp", DISPATCH_LEVEL);
+    if stack_size < 1 {
+        violate(Rule::Irp, format!("IoAllocateIrp with a stack of {stack_size}"));
+    }
+    if current.kernel.faults.allocation_fails() {
+        return ptr::null_mut();
+    }
+    allocate(&current.kernel, stack_size, Owner::Driver, None).unwrap_or(ptr::null_mut())
+}
+
+pub(crate) extern "win64" fn IoSizeOfIrp(stack_size: i8) -> u16 {
+    u16::try_from(packet_size(stack_size)).unwrap_or(u16::MAX)
+}
+
+pub(crate) extern "win64" fn IoInitializeIrp(irp: *mut IRP, size: u16, stack_size: i8) {
+    let current = called("IoInitializeIrp", DISPATCH_LEVEL);
+    if usize::from(size) < packet_size(stack_size) {
+        violate(Rule::Irp, format!("IoInitializeIrp: {size} bytes are too few for {stack_size} stack locations"));
+    }
+    if current.kernel.irps.phase(at(irp)).is_some_and(|phase| phase != Phase::Held) {
+        violate(Rule::Irp, "IoInitializeIrp of an IRP that was sent and has not completed");
+    }
+    initialize(irp, size.into(), stack_size);
+    current.kernel.irps.embedded.lock().insert(irp as usize, ());
+    current.kernel.irps.insert(irp, false, None);
+}
+
+pub(crate) extern "win64" fn IoReuseIrp(irp: &IRP, status: NTSTATUS) {
+    called("IoReuseIrp", DISPATCH_LEVEL);
+    expect(irp, Phase::Held, "IoReuseIrp");
+    let flags = irp.AllocationFlags.get();
+    initialize(irp.as_ptr(), irp.Size.get().into(), irp.StackCount.get());
+    irp.AllocationFlags.set(flags);
+    irp.IoStatus.Status.set(status);
+}
+
+pub(crate) extern "win64" fn IoFreeIrp(irp: &IRP) {
+    let current = called("IoFreeIrp", DISPATCH_LEVEL);
+    expect(irp, Phase::Held, "IoFreeIrp");
+    let allocated =
+        current.kernel.irps.records.lock().get(&(irp.as_ptr() as usize)).is_some_and(|record| record.allocated);
+    if !allocated {
+        violate(Rule::Irp, "IoFreeIrp of an IRP that IoAllocateIrp did not allocate");
+    }
+    free(&current.kernel, irp.as_ptr());
+}
+
+/// Sets the routine that is called when the next lower driver completes the packet (the macro IoSetCompletionRoutine).
+pub(crate) fn set_completion_routine(irp: &IRP, routine: IO_COMPLETION_ROUTINE, context: PVOID, control: u8) {
+    let next = irp.next();
+    next.CompletionRoutine.set(Some(routine));
+    next.Context.set(context);
+    next.Control.set(control);
+}
+
+pub(crate) extern "win64" fn IoSetCompletionRoutineEx(
+    _device: *mut DEVICE_OBJECT,
+    irp: &IRP,
+    routine: IO_COMPLETION_ROUTINE,
+    context: PVOID,
+    on_success: u8,
+    on_error: u8,
+    on_cancel: u8,
+) -> NTSTATUS {
+    let current = called("IoSetCompletionRoutineEx", DISPATCH_LEVEL);
+    if current.kernel.faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let flag = |wanted: u8, flag: u8| if wanted == 0 { 0 } else { flag };
+    let control = flag(on_success, SL_INVOKE_ON_SUCCESS)
+        | flag(on_error, SL_INVOKE_ON_ERROR)
+        | flag(on_cancel, SL_INVOKE_ON_CANCEL);
+    set_completion_routine(irp, routine, context, control);
+    STATUS_SUCCESS
+}
+
+/// Makes the next stack location current and the packet sent, as IoCallDriver begins. WSK takes packets so, too.
+pub(crate) fn send(irp: &IRP, call: &str) {
+    let kernel = kernel();
+    if irp.Type.get() != IO_TYPE_IRP {
+        violate(Rule::Irp, format!("{call}: {:p} is not an IRP (type {})", irp.as_ptr(), irp.Type.get()));
+    }
+    if irp.CurrentLocation.get() <= 1 {
+        violate(Rule::Irp, format!("{call}: the IRP has no stack location left"));
+    }
+    let top = irp.CurrentLocation.get() > irp.StackCount.get();
+    match kernel.irps.set_phase(irp, Phase::Sent) {
+        None => violate(Rule::Irp, format!("{call}: the IRP was never allocated, or it has been freed")),
+        Some(Phase::Sent) if top => violate(Rule::Irp, format!("{call}: the IRP was sent, and has not completed")),
+        Some(Phase::Finishing) => violate(Rule::Irp, format!("{call}: the IRP has completed already")),
+        Some(Phase::Sent | Phase::Held) => {}
+    }
+    irp.CurrentLocation.set(irp.CurrentLocation.get() - 1);
+    irp.CurrentStackLocation.set(irp.location_address(irp.CurrentLocation.get()));
+}
+
+pub(crate) extern "win64" fn IofCallDriver(device: &DEVICE_OBJECT, irp: &IRP) -> NTSTATUS {
+    called("IofCallDriver", DISPATCH_LEVEL);
+    let device = ptr::from_ref(device).cast_mut();
+    send(irp, "IofCallDriver");
+    irp.current().DeviceObject.set(device);
+    super::io::dispatch(device, irp)
+}
+
+pub(crate) extern "win64" fn IofCompleteRequest(irp: &IRP, _boost: i8) {
+    let current = called("IofCompleteRequest", DISPATCH_LEVEL);
+    expect(irp, Phase::Sent, "IofCompleteRequest");
+    let status = irp.IoStatus.Status.get();
+    if status == STATUS_PENDING || status == -1 {
+        violate(Rule::Irp, format!("IofCompleteRequest: the IRP's status is {}", super::status::name(status)));
+    }
+    if !irp.CancelRoutine.load(Ordering::Acquire).is_null() {
+        violate(Rule::Irp, "IofCompleteRequest: the IRP still has a cancel routine");
+    }
+    let count = irp.StackCount.get();
+    while irp.CurrentLocation.get() <= count {
+        let location = irp.location(irp.CurrentLocation.get());
+        irp.CurrentLocation.set(irp.CurrentLocation.get() + 1);
+        let upper = irp.CurrentLocation.get();
+        irp.CurrentStackLocation.set(irp.location_address(upper));
+        let control = location.Control.get();
+        irp.PendingReturned.set(control & SL_PENDING_RETURNED);
+        let flag = if nt_success(irp.IoStatus.Status.get()) { SL_INVOKE_ON_SUCCESS } else { SL_INVOKE_ON_ERROR };
+        let wanted =
+            control & flag != 0 || control & SL_INVOKE_ON_CANCEL != 0 && irp.Cancel.load(Ordering::Acquire) != 0;
+        let routine = if wanted { location.CompletionRoutine.get() } else { None };
+        let context = location.Context.get();
+        clear(location);
+        if let Some(routine) = routine {
+            let device = if upper > count { ptr::null_mut() } else { irp.location(upper).DeviceObject.get() };
+            if upper > count {
+                // Its sender has it again, and may free or reuse it in the routine.
+                current.kernel.irps.set_phase(irp, Phase::Held);
+            }
+            let packet = irp.as_ptr();
+            if callout("a completion routine", || routine(device, packet, context)) == STATUS_MORE_PROCESSING_REQUIRED {
+                return;
+            }
+            current.kernel.irps.set_phase(irp, Phase::Sent);
+        } else if irp.PendingReturned.get() != 0 && upper <= count {
+            irp.mark_pending();
+        }
+    }
+    current.kernel.irps.set_phase(irp, Phase::Finishing);
+    match current.kernel.irps.take(irp) {
+        Some(request) => request::finish(&current.kernel, irp, request),
+        None => violate(
+            Rule::Irp,
+            "a driver's own IRP went on to the I/O manager: its completion routine must return STATUS_MORE_PROCESSING_REQUIRED",
+        ),
+    }
+}
+
+/// A location that has completed keeps nothing of its driver's (IopClearStackLocation).
+fn clear(location: &IO_STACK_LOCATION) {
+    location.MinorFunction.set(0);
+    location.Flags.set(0);
+    location.Control.set(0);
+    for argument in &location.Parameters.Argument {
+        argument.set(0);
+    }
+    location.FileObject.set(ptr::null_mut());
+    location.CompletionRoutine.set(None);
+    location.Context.set(ptr::null_mut());
+}
+
+pub(crate) extern "win64" fn IoAcquireCancelSpinLock(irql: &std::cell::Cell<KIRQL>) {
+    let current = called("IoAcquireCancelSpinLock", DISPATCH_LEVEL);
+    let old = current.irql.replace(DISPATCH_LEVEL);
+    acquire(current, &current.kernel.irps.cancel_lock);
+    irql.set(old);
+}
+
+pub(crate) extern "win64" fn IoReleaseCancelSpinLock(irql: KIRQL) {
+    let current = called("IoReleaseCancelSpinLock", DISPATCH_LEVEL);
+    release(current, &current.kernel.irps.cancel_lock);
+    current.irql.set(irql);
+}
+
+pub(crate) extern "win64" fn IoCancelIrp(irp: &IRP) -> u8 {
+    let current = called("IoCancelIrp", DISPATCH_LEVEL);
+    if irp.Type.get() != IO_TYPE_IRP || current.kernel.irps.phase(irp).is_none() {
+        violate(Rule::Irp, "IoCancelIrp: the IRP was never allocated, or it has been freed");
+    }
+    u8::from(cancel(irp))
+}
+
+/// Sets the packet's cancel flag, and calls its cancel routine if it has one.
+fn cancel(irp: &IRP) -> bool {
+    let current = current();
+    callout("IoCancelIrp", || {
+        let old = current.irql.replace(DISPATCH_LEVEL);
+        acquire(current, &current.kernel.irps.cancel_lock);
+        irp.Cancel.store(1, Ordering::Release);
+        let routine = irp.CancelRoutine.swap(ptr::null_mut(), Ordering::AcqRel);
+        if routine.is_null() {
+            release(current, &current.kernel.irps.cancel_lock);
+            current.irql.set(old);
+            return false;
+        }
+        irp.CancelIrql.set(old);
+        // SAFETY: only IoSetCancelRoutine stores here, and what it stores is a DRIVER_CANCEL.
+        let routine = unsafe { std::mem::transmute::<PVOID, DRIVER_CANCEL>(routine) };
+        let location = irp.CurrentLocation.get();
+        let device =
+            if location > irp.StackCount.get() { ptr::null_mut() } else { irp.location(location).DeviceObject.get() };
+        // It releases the cancel spin lock.
+        routine(device, irp.as_ptr());
+        true
+    })
+}
+
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    IoAllocateIrp,
+    IoSizeOfIrp,
+    IoInitializeIrp,
+    IoReuseIrp,
+    IoFreeIrp,
+    IoSetCompletionRoutineEx,
+    IofCallDriver,
+    IofCompleteRequest,
+    IoAcquireCancelSpinLock,
+    IoReleaseCancelSpinLock,
+    IoCancelIrp,
+];

@@ -1,0 +1,303 @@
+//! Memory descriptor lists. The machine has one address space, so a list's mapping is the described memory itself.
+#![allow(unsafe_code)] // writes page numbers behind the list
+
+use std::ptr;
+
+use super::irql::called;
+use super::pool::{self, Owner};
+use super::types::{
+    DISPATCH_LEVEL, IRP, KERNEL_MODE, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_IO_PAGE_READ, MDL_MAPPED_TO_SYSTEM_VA,
+    MDL_PAGES_LOCKED, MDL_PARTIAL, MDL_PARTIAL_HAS_BEEN_MAPPED, MDL_SOURCE_IS_NONPAGED_POOL, MDL_WRITE_OPERATION,
+    PAGE_SIZE, PVOID,
+};
+use crate::guard::{self, violate};
+use crate::image::Export;
+use crate::kernel::Kernel;
+use crate::violation::Rule;
+
+pub(crate) const TAG: u32 = pool::tag(*b"Mdl ");
+
+/// LOCK_OPERATION.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// Pages that a range touches (ADDRESS_AND_SIZE_TO_SPAN_PAGES).
+pub(crate) fn pages_spanned(address: usize, length: usize) -> usize {
+    (address % PAGE_SIZE + length).div_ceil(PAGE_SIZE)
+}
+
+fn page_numbers(mdl: &MDL) -> *mut usize {
+    ptr::from_ref(mdl).wrapping_add(1).cast::<usize>().cast_mut()
+}
+
+/// Room for pages behind the list. `MDL.Size` cannot say it for long lists: the pool block does.
+fn capacity(kernel: &Kernel, mdl: &MDL) -> usize {
+    let said = usize::try_from(mdl.Size.get()).unwrap_or(0);
+    let size = kernel.pool.block_at(ptr::from_ref(mdl) as usize).map_or(said, |block| block.len());
+    size.saturating_sub(size_of::<MDL>()) / size_of::<usize>()
+}
+
+fn has(mdl: &MDL, flag: i16) -> bool {
+    mdl.MdlFlags.get() & flag != 0
+}
+
+fn set(mdl: &MDL, flag: i16) {
+    mdl.MdlFlags.set(mdl.MdlFlags.get() | flag);
+}
+
+fn clear(mdl: &MDL, flag: i16) {
+    mdl.MdlFlags.set(mdl.MdlFlags.get() & !flag);
+}
+
+/// Makes a list for a range, without pages (MmInitializeMdl).
+pub(crate) fn initialize(mdl: &MDL, address: PVOID, length: usize) {
+    let offset = address as usize % PAGE_SIZE;
+    let size = size_of::<MDL>() + size_of::<usize>() * pages_spanned(address as usize, length);
+    mdl.Next.set(ptr::null_mut());
+    mdl.Size.set(i16::try_from(size).unwrap_or(i16::MAX));
+    mdl.MdlFlags.set(0);
+    mdl.StartVa.set(address.wrapping_byte_sub(offset));
+    mdl.ByteOffset.set(u32::try_from(offset).unwrap_or(0));
+    mdl.ByteCount.set(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+/// A list for a range. None if there is no memory, or if the range is too long for one list.
+pub(crate) fn allocate(kernel: &Kernel, address: PVOID, length: usize, owner: Owner) -> Option<*mut MDL> {
+    let size = size_of::<MDL>() + size_of::<usize>() * pages_spanned(address as usize, length);
+    let block = kernel.pool.allocate(size, TAG, owner, true)?.cast::<MDL>();
+    // SAFETY: a fresh block of at least the structure's size, zeroed, which is a valid list.
+    initialize(unsafe { &*block }, address, length);
+    Some(block)
+}
+
+/// The list at an address that some structure holds.
+pub(crate) fn at<'a>(mdl: *mut MDL) -> Option<&'a MDL> {
+    // SAFETY: chains and IRPs hold null or the address of a list; a freed one faults, which the guard reports.
+    unsafe { mdl.as_ref() }
+}
+
+fn number_pages(mdl: &MDL) {
+    let first = mdl.StartVa.get() as usize / PAGE_SIZE;
+    for index in 0..pages_spanned(mdl.ByteOffset.get() as usize, mdl.ByteCount.get() as usize) {
+        // SAFETY: the list was allocated with room for the pages of its range.
+        unsafe { page_numbers(mdl).wrapping_add(index).write(first + index) };
+    }
+}
+
+/// Whether every page of a range can be accessed so. A write leaves the bytes as they are.
+pub(crate) fn probe(address: usize, length: usize, access: Access) -> bool {
+    if length == 0 {
+        return true;
+    }
+    let Some(last) = address.checked_add(length - 1) else { return false };
+    let accessible = |page: usize| match access {
+        Access::Read => guard::can_read(page),
+        Access::Write => guard::can_write(page),
+    };
+    (address..=last).step_by(PAGE_SIZE).all(accessible) && accessible(last)
+}
+
+/// Probes and locks; false where Windows raises STATUS_ACCESS_VIOLATION.
+pub(crate) fn lock(mdl: &MDL, access: Access) -> bool {
+    if has(mdl, MDL_PAGES_LOCKED) {
+        violate(Rule::Mdl, "MmProbeAndLockPages: the pages are locked already");
+    }
+    if has(mdl, MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL | MDL_MAPPED_TO_SYSTEM_VA) {
+        violate(Rule::Mdl, "MmProbeAndLockPages of a list that is built already");
+    }
+    if !probe(mdl.virtual_address() as usize, mdl.ByteCount.get() as usize, access) {
+        return false;
+    }
+    number_pages(mdl);
+    set(mdl, MDL_PAGES_LOCKED);
+    match access {
+        Access::Read => clear(mdl, MDL_WRITE_OPERATION),
+        Access::Write => set(mdl, MDL_WRITE_OPERATION),
+    }
+    true
+}
+
+/// Unlocks; the list must be locked.
+pub(crate) fn unlock(mdl: &MDL) {
+    if !has(mdl, MDL_PAGES_LOCKED) {
+        violate(Rule::Mdl, "MmUnlockPages: the pages are not locked");
+    }
+    if has(mdl, MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) {
+        violate(Rule::Mdl, "MmUnlockPages of a partial list, or of one over non-paged pool");
+    }
+    clear(mdl, MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_WRITE_OPERATION);
+    mdl.MappedSystemVa.set(ptr::null_mut());
+}
+
+pub(crate) extern "win64" fn MmSizeOfMdl(base: PVOID, length: usize) -> usize {
+    called("MmSizeOfMdl", super::types::HIGH_LEVEL);
+    size_of::<MDL>() + size_of::<usize>() * pages_spanned(base as usize, length)
+}
+
+pub(crate) extern "win64" fn IoAllocateMdl(
+    address: PVOID,
+    length: u32,
+    secondary: u8,
+    _quota: u8,
+    irp: Option<&IRP>,
+) -> *mut MDL {
+    let current = called("IoAllocateMdl", DISPATCH_LEVEL);
+    if current.kernel.faults.allocation_fails() {
+        return ptr::null_mut();
+    }
+    let Some(mdl) = allocate(&current.kernel, address, length as usize, Owner::Driver) else { return ptr::null_mut() };
+    if let Some(irp) = irp {
+        if secondary == 0 {
+            irp.MdlAddress.set(mdl);
+        } else {
+            let mut last = at(irp.MdlAddress.get());
+            while let Some(next) = last.and_then(|mdl| at(mdl.Next.get())) {
+                last = Some(next);
+            }
+            if let Some(last) = last {
+                last.Next.set(mdl);
+            }
+        }
+    }
+    mdl
+}
+
+pub(crate) extern "win64" fn IoFreeMdl(mdl: &MDL) {
+    let current = called("IoFreeMdl", DISPATCH_LEVEL);
+    free(&current.kernel, mdl);
+}
+
+/// Frees a list, which must not be locked.
+pub(crate) fn free(kernel: &Kernel, mdl: &MDL) {
+    if has(mdl, MDL_PAGES_LOCKED) && !has(mdl, MDL_PARTIAL) {
+        violate(Rule::Mdl, "IoFreeMdl: the pages are still locked");
+    }
+    pool::free(kernel, ptr::from_ref(mdl).cast_mut().cast(), TAG);
+}
+
+pub(crate) extern "win64" fn IoBuildPartialMdl(source: &MDL, target: &MDL, address: PVOID, length: u32) {
+    let kernel = &called("IoBuildPartialMdl", DISPATCH_LEVEL).kernel;
+    let start = source.virtual_address() as usize;
+    let end = start + source.ByteCount.get() as usize;
+    let from = address as usize;
+    // Zero asks for the rest of the source.
+    let length = if length == 0 { end.saturating_sub(from) } else { length as usize };
+    if from < start || from + length > end {
+        violate(
+            Rule::Mdl,
+            format!("IoBuildPartialMdl: {length} bytes at {from:#x} lie outside the source, {start:#x} to {end:#x}"),
+        );
+    }
+    if !has(source, MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) {
+        violate(Rule::Mdl, "IoBuildPartialMdl: the source's pages are not locked");
+    }
+    let room = capacity(kernel, target);
+    if pages_spanned(from, length) > room {
+        violate(Rule::Mdl, format!("IoBuildPartialMdl: the target has room for {room} pages"));
+    }
+    if has(target, MDL_PARTIAL_HAS_BEEN_MAPPED) {
+        violate(Rule::Mdl, "IoBuildPartialMdl: the target is still mapped (MmPrepareMdlForReuse)");
+    }
+    target.StartVa.set((from & !(PAGE_SIZE - 1)) as PVOID);
+    target.ByteOffset.set(u32::try_from(from % PAGE_SIZE).unwrap_or(0));
+    target.ByteCount.set(u32::try_from(length).unwrap_or(0));
+    target.Process.set(source.Process.get());
+    let kept = target.MdlFlags.get() & MDL_ALLOCATED_FIXED_SIZE;
+    let inherited = source.MdlFlags.get() & (MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA | MDL_IO_PAGE_READ);
+    target.MdlFlags.set(kept | inherited | MDL_PARTIAL);
+    let offset = from - start;
+    target.MappedSystemVa.set(source.system_address().map_or(ptr::null_mut(), |base| base.wrapping_byte_add(offset)));
+    number_pages(target);
+}
+
+pub(crate) extern "win64" fn MmBuildMdlForNonPagedPool(mdl: &MDL) {
+    let current = called("MmBuildMdlForNonPagedPool", DISPATCH_LEVEL);
+    if has(mdl, MDL_PAGES_LOCKED | MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL) {
+        violate(Rule::Mdl, "MmBuildMdlForNonPagedPool of a list that is built already");
+    }
+    let (start, length) = (mdl.virtual_address() as usize, mdl.ByteCount.get() as usize);
+    if let Some(block) = current.kernel.pool.block_at(start)
+        && start + length > block.end
+    {
+        violate(
+            Rule::Mdl,
+            format!(
+                "MmBuildMdlForNonPagedPool: {length} bytes reach beyond the pool block, which has {} left",
+                block.end - start
+            ),
+        );
+    }
+    number_pages(mdl);
+    set(mdl, MDL_SOURCE_IS_NONPAGED_POOL);
+    mdl.MappedSystemVa.set(mdl.virtual_address());
+}
+
+pub(crate) extern "win64" fn MmProbeAndLockPages(mdl: &MDL, mode: i8, operation: u32) {
+    let current = called("MmProbeAndLockPages", DISPATCH_LEVEL);
+    if mode != KERNEL_MODE && current.irql.get() > super::types::APC_LEVEL {
+        violate(Rule::Irql, "MmProbeAndLockPages of pageable memory above APC_LEVEL");
+    }
+    let access = if operation == 0 { Access::Read } else { Access::Write };
+    if !lock(mdl, access) {
+        // No frame of this driver can have caught it: Rust has no structured exceptions.
+        violate(Rule::Mdl, "MmProbeAndLockPages raised STATUS_ACCESS_VIOLATION");
+    }
+}
+
+pub(crate) extern "win64" fn MmUnlockPages(mdl: &MDL) {
+    called("MmUnlockPages", DISPATCH_LEVEL);
+    unlock(mdl);
+}
+
+pub(crate) extern "win64" fn MmMapLockedPagesSpecifyCache(
+    mdl: &MDL,
+    mode: i8,
+    _cache: u32,
+    _address: PVOID,
+    _bug_check: u32,
+    _priority: u32,
+) -> PVOID {
+    let current = called("MmMapLockedPagesSpecifyCache", DISPATCH_LEVEL);
+    if !has(mdl, MDL_PAGES_LOCKED | MDL_PARTIAL) {
+        violate(Rule::Mdl, "MmMapLockedPagesSpecifyCache: the pages are not locked");
+    }
+    if has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) && mode == KERNEL_MODE {
+        violate(Rule::Mdl, "MmMapLockedPagesSpecifyCache: the list is mapped already");
+    }
+    if mode == KERNEL_MODE && current.kernel.faults.allocation_fails() {
+        return ptr::null_mut();
+    }
+    if mode == KERNEL_MODE {
+        set(mdl, MDL_MAPPED_TO_SYSTEM_VA);
+        if has(mdl, MDL_PARTIAL) {
+            set(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED);
+        }
+        mdl.MappedSystemVa.set(mdl.virtual_address());
+    }
+    mdl.virtual_address()
+}
+
+pub(crate) extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: &MDL) {
+    called("MmUnmapLockedPages", DISPATCH_LEVEL);
+    if has(mdl, MDL_MAPPED_TO_SYSTEM_VA) && base == mdl.MappedSystemVa.get() {
+        clear(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
+        mdl.MappedSystemVa.set(ptr::null_mut());
+    } else {
+        violate(Rule::Mdl, "MmUnmapLockedPages: the list is not mapped there");
+    }
+}
+
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    MmSizeOfMdl,
+    IoAllocateMdl,
+    IoFreeMdl,
+    IoBuildPartialMdl,
+    MmBuildMdlForNonPagedPool,
+    MmProbeAndLockPages,
+    MmUnlockPages,
+    MmMapLockedPagesSpecifyCache,
+    MmUnmapLockedPages,
+];

@@ -1,0 +1,90 @@
+//! What `ntoskrnl.exe` exports, as documented, and what stands behind it.
+//!
+//! The functions have the names and prototypes of the C headers. Where a prototype takes a pointer that must not be null, the
+//! function here takes a reference, and an `Option` of one where it may be: a driver's bad pointer faults where it is first used,
+//! and the guard reports it. Every function begins with [`irql::called`], which checks the highest IRQL its
+//! documentation allows.
+#![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
+
+pub(crate) mod debug;
+pub(crate) mod dispatcher;
+pub mod etw;
+pub(crate) mod io;
+pub(crate) mod irp;
+pub(crate) mod irql;
+pub(crate) mod mdl;
+pub(crate) mod mutex;
+pub(crate) mod object;
+pub mod pool;
+pub mod process;
+pub mod registry;
+pub(crate) mod runtime;
+pub(crate) mod spin_lock;
+pub mod status;
+pub(crate) mod strings;
+pub(crate) mod time;
+pub(crate) mod timer;
+pub mod types;
+pub(crate) mod work;
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use crate::image::Export;
+use crate::kernel::Kernel;
+
+/// A module's list of exported functions: each name with its address.
+macro_rules! exports {
+    ($($function:ident),* $(,)?) => {
+        &[$((stringify!($function), $crate::image::Export::Function($crate::nt::address($function as *const ()))),)*]
+    };
+}
+pub(crate) use exports;
+
+/// The address of a function, in a constant.
+pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddress {
+    crate::image::FunctionAddress(function)
+}
+
+fn table() -> &'static HashMap<&'static str, Export> {
+    static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let modules: [&[(&'static str, Export)]; 20] = [
+            debug::EXPORTS,
+            dispatcher::EXPORTS,
+            etw::EXPORTS,
+            io::device::EXPORTS,
+            io::driver::EXPORTS,
+            io::request::EXPORTS,
+            irp::EXPORTS,
+            irql::EXPORTS,
+            mdl::EXPORTS,
+            mutex::EXPORTS,
+            object::EXPORTS,
+            pool::EXPORTS,
+            process::EXPORTS,
+            registry::EXPORTS,
+            runtime::EXPORTS,
+            spin_lock::EXPORTS,
+            strings::EXPORTS,
+            time::EXPORTS,
+            timer::EXPORTS,
+            work::EXPORTS,
+        ];
+        let functions = modules.into_iter().flatten().copied();
+        functions.chain(object::type_variables()).chain(runtime::variables()).collect()
+    })
+}
+
+/// The export of a system module by name. Functions that hal.dll used to export are found here, too.
+pub(crate) fn find(module: &str, name: &str) -> Option<Export> {
+    match module.to_ascii_lowercase().as_str() {
+        "ntoskrnl.exe" | "hal.dll" => table().get(name).copied(),
+        _ => None,
+    }
+}
+
+/// What the layers above this one still hold for a driver that is being unloaded.
+pub(crate) fn left_by_layers(_kernel: &Kernel) -> Option<String> {
+    None
+}

@@ -1,0 +1,295 @@
+//! Processes and threads, as the kernel sees them.
+#![allow(unsafe_code)] // reaches the driver-visible bodies of processes and threads
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::dispatcher::initialize_header;
+use super::irql::called;
+use super::object::{self, Handles, Kind};
+use super::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
+use super::types::{
+    APC_LEVEL, CLIENT_ID, DISPATCH_LEVEL, EPROCESS, ETHREAD, HANDLE, IRP, NTSTATUS, PASSIVE_LEVEL, PEPROCESS, PETHREAD,
+    PROCESS_OBJECT, PVOID, THREAD_OBJECT,
+};
+use crate::guard::{callout, escape};
+use crate::image::Export;
+use crate::kernel::Kernel;
+use crate::thread::{self, current};
+
+/// Identifiers of processes and threads, and the numbers spin locks know owners by: multiples of 4, unique in this host process.
+static NEXT_ID: AtomicUsize = AtomicUsize::new(4);
+
+fn next_id() -> usize {
+    NEXT_ID.fetch_add(4, Ordering::Relaxed)
+}
+
+/// What kind of process it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessKind {
+    /// The System process, which worker and system threads belong to.
+    System,
+    /// A user's; `elevated` as the Administrators group is enabled, `wow64` as it is a 32-bit one.
+    User {
+        /// Whether the Administrators group is enabled in its token.
+        elevated: bool,
+        /// Whether it is a 32-bit process.
+        wow64: bool,
+    },
+}
+
+/// A process.
+pub(crate) struct Process {
+    pub(crate) id: usize,
+    pub(crate) kind: ProcessKind,
+    /// The EPROCESS.
+    body: usize,
+    pub(crate) handles: Mutex<Handles>,
+    pub(crate) exiting: AtomicBool,
+}
+
+impl Process {
+    pub(crate) fn body(&self) -> PEPROCESS {
+        self.body as PEPROCESS
+    }
+
+    pub(crate) fn header(&self) -> &EPROCESS {
+        // SAFETY: the body lives in kernel-owned pool until this process object is dropped from the machine.
+        unsafe { &*self.body() }
+    }
+
+    pub(crate) fn is_wow64(&self) -> bool {
+        matches!(self.kind, ProcessKind::User { wow64: true, .. })
+    }
+}
+
+/// A thread: of the system, or one by which a process entered the kernel.
+pub(crate) struct Thread {
+    /// Unique, and not zero: spin locks hold it.
+    pub(crate) id: usize,
+    pub(crate) process: Arc<Process>,
+    /// The ETHREAD.
+    body: usize,
+}
+
+impl Thread {
+    pub(crate) fn body(&self) -> PETHREAD {
+        self.body as PETHREAD
+    }
+
+    fn header(&self) -> &ETHREAD {
+        // SAFETY: the thread holds a reference to its body until it has ended.
+        unsafe { &*self.body() }
+    }
+
+    /// Ends the thread object: waits on it are satisfied, and its own reference goes.
+    pub(crate) fn end(&self, kernel: &Kernel) {
+        kernel.dispatcher.set(&self.header().Header, |_| 1);
+        kernel.processes.threads.lock().remove(&self.body);
+        object::dereference_outside(kernel, self.body);
+    }
+}
+
+/// The processes and threads of a machine.
+#[derive(Default)]
+pub(crate) struct Processes {
+    system: std::sync::OnceLock<Arc<Process>>,
+    processes: Mutex<HashMap<usize, Arc<Process>>>,
+    threads: Mutex<HashMap<usize, Arc<Thread>>>,
+}
+
+impl Processes {
+    /// The System process.
+    pub(crate) fn system(&self, kernel: &Kernel) -> Arc<Process> {
+        self.system
+            .get_or_init(|| self.create(kernel, ProcessKind::System).expect("memory for the System process"))
+            .clone()
+    }
+
+    /// A new process. None if there is no memory.
+    pub(crate) fn create(&self, kernel: &Kernel, kind: ProcessKind) -> Option<Arc<Process>> {
+        let id = next_id();
+        let body = object::create(kernel, Kind::Process, size_of::<EPROCESS>())? as usize;
+        let process = Process { id, kind, body, handles: Mutex::default(), exiting: AtomicBool::new(false) };
+        initialize_header(&process.header().Header, PROCESS_OBJECT, size_of::<EPROCESS>(), 0);
+        process.header().UniqueProcessId.set(id);
+        let process = Arc::new(process);
+        self.processes.lock().insert(body, process.clone());
+        Some(process)
+    }
+
+    /// A new thread of a process. None if there is no memory.
+    pub(crate) fn create_thread(&self, kernel: &Kernel, process: &Arc<Process>) -> Option<Arc<Thread>> {
+        let body = object::create(kernel, Kind::Thread, size_of::<ETHREAD>())? as usize;
+        let thread = Arc::new(Thread { id: next_id(), process: process.clone(), body });
+        initialize_header(&thread.header().Header, THREAD_OBJECT, size_of::<ETHREAD>(), 0);
+        thread.header().UniqueThreadId.set(thread.id);
+        thread.header().Process.set(process.body());
+        self.threads.lock().insert(body, thread.clone());
+        Some(thread)
+    }
+
+    /// The process with this body.
+    pub(crate) fn find(&self, body: PEPROCESS) -> Option<Arc<Process>> {
+        self.processes.lock().get(&(body as usize)).cloned()
+    }
+
+    /// The thread with this body.
+    pub(crate) fn find_thread(&self, body: PETHREAD) -> Option<Arc<Thread>> {
+        self.threads.lock().get(&(body as usize)).cloned()
+    }
+
+    /// Forgets a process that has exited; its body stays while a driver holds a reference.
+    pub(crate) fn remove(&self, kernel: &Kernel, process: &Process) {
+        kernel.dispatcher.set(&process.header().Header, |_| 1);
+        let gone = self.processes.lock().remove(&process.body);
+        drop(gone);
+        object::dereference_outside(kernel, process.body);
+    }
+}
+
+/// Starts a system thread that runs `body` in kernel mode.
+pub(crate) fn start_system_thread(
+    kernel: &Arc<Kernel>,
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<Arc<Thread>, NTSTATUS> {
+    let system = kernel.processes.system(kernel);
+    let thread = kernel.processes.create_thread(kernel, &system).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
+    let (owner, own) = (kernel.clone(), thread.clone());
+    let run = move || {
+        // A stopped machine has abandoned the body; there is nothing more to do for it.
+        let _ = thread::enter(&owner, &own, body);
+        own.end(&owner);
+    };
+    kernel.spawn(name, run).map_err(|_| STATUS_INSUFFICIENT_RESOURCES)?;
+    Ok(thread)
+}
+
+pub(crate) type KSTART_ROUTINE = extern "win64" fn(PVOID);
+
+struct Argument(PVOID);
+// SAFETY: the driver itself hands the pointer to the other thread.
+unsafe impl Send for Argument {}
+
+pub(crate) extern "win64" fn PsCreateSystemThread(
+    handle: &std::cell::Cell<HANDLE>,
+    _access: u32,
+    _attributes: PVOID,
+    _process: HANDLE,
+    client: Option<&mut CLIENT_ID>,
+    routine: KSTART_ROUTINE,
+    context: PVOID,
+) -> NTSTATUS {
+    let current = called("PsCreateSystemThread", PASSIVE_LEVEL);
+    if current.kernel.faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let context = Argument(context);
+    let started = start_system_thread(&current.kernel, "system thread", move || {
+        let context = context;
+        callout("a system thread", || routine(context.0));
+    });
+    match started {
+        Ok(thread) => {
+            if let Some(client) = client {
+                *client = CLIENT_ID { UniqueProcess: thread.process.id, UniqueThread: thread.id };
+            }
+            handle.set(object::open_kernel_handle(&current.kernel, thread.body));
+            STATUS_SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+pub(crate) extern "win64" fn PsTerminateSystemThread(_status: NTSTATUS) -> NTSTATUS {
+    called("PsTerminateSystemThread", APC_LEVEL);
+    escape()
+}
+
+pub(crate) extern "win64" fn PsGetCurrentProcessId() -> HANDLE {
+    called("PsGetCurrentProcessId", DISPATCH_LEVEL).thread.process.id
+}
+
+pub(crate) extern "win64" fn PsGetCurrentThreadId() -> HANDLE {
+    called("PsGetCurrentThreadId", DISPATCH_LEVEL).thread.id
+}
+
+pub(crate) extern "win64" fn PsGetProcessId(process: &EPROCESS) -> HANDLE {
+    called("PsGetProcessId", DISPATCH_LEVEL);
+    process.UniqueProcessId.get()
+}
+
+pub(crate) extern "win64" fn IoGetCurrentProcess() -> PEPROCESS {
+    called("IoGetCurrentProcess", DISPATCH_LEVEL).thread.process.body()
+}
+
+pub(crate) extern "win64" fn PsGetCurrentProcess() -> PEPROCESS {
+    called("PsGetCurrentProcess", DISPATCH_LEVEL).thread.process.body()
+}
+
+pub(crate) extern "win64" fn PsGetCurrentThread() -> PETHREAD {
+    called("PsGetCurrentThread", DISPATCH_LEVEL).thread.body()
+}
+
+pub(crate) extern "win64" fn KeGetCurrentThread() -> PETHREAD {
+    called("KeGetCurrentThread", DISPATCH_LEVEL).thread.body()
+}
+
+pub(crate) extern "win64" fn KeGetCurrentProcessorNumberEx(number: Option<&mut [u8; 4]>) -> u32 {
+    called("KeGetCurrentProcessorNumberEx", super::types::HIGH_LEVEL);
+    if let Some(number) = number {
+        *number = [0; 4];
+    }
+    0
+}
+
+pub(crate) extern "win64" fn KeQueryActiveProcessorCountEx(_group: u16) -> u32 {
+    called("KeQueryActiveProcessorCountEx", super::types::HIGH_LEVEL);
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
+}
+
+/// The process whose thread issued a packet.
+fn requestor(irp: &IRP) -> Option<Arc<Process>> {
+    let thread = current().kernel.processes.find_thread(irp.Thread.get())?;
+    Some(thread.process.clone())
+}
+
+pub(crate) extern "win64" fn IoGetRequestorProcess(irp: &IRP) -> PEPROCESS {
+    called("IoGetRequestorProcess", DISPATCH_LEVEL);
+    requestor(irp).map_or(std::ptr::null_mut(), |process| process.body())
+}
+
+pub(crate) extern "win64" fn IoGetRequestorProcessId(irp: &IRP) -> u32 {
+    called("IoGetRequestorProcessId", DISPATCH_LEVEL);
+    requestor(irp).map_or(0, |process| u32::try_from(process.id).unwrap_or(u32::MAX))
+}
+
+pub(crate) extern "win64" fn IoIs32bitProcess(irp: Option<&IRP>) -> u8 {
+    let current = called("IoIs32bitProcess", DISPATCH_LEVEL);
+    let wow64 = match irp {
+        Some(irp) => requestor(irp).is_some_and(|process| process.is_wow64()),
+        None => current.thread.process.is_wow64(),
+    };
+    u8::from(wow64)
+}
+
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    PsCreateSystemThread,
+    PsTerminateSystemThread,
+    PsGetCurrentProcessId,
+    PsGetCurrentThreadId,
+    PsGetProcessId,
+    IoGetCurrentProcess,
+    PsGetCurrentProcess,
+    PsGetCurrentThread,
+    KeGetCurrentThread,
+    KeGetCurrentProcessorNumberEx,
+    KeQueryActiveProcessorCountEx,
+    IoGetRequestorProcess,
+    IoGetRequestorProcessId,
+    IoIs32bitProcess,
+];

@@ -1,0 +1,225 @@
+//! What compilers call (memory functions, stack probes), bug checks, version queries, imports that nothing provides.
+#![allow(unsafe_code)] // memory by address, naked functions
+
+use std::arch::naked_asm;
+use std::cell::Cell;
+
+use super::irql::called;
+use super::status::{STATUS_SUCCESS, STATUS_UNSUCCESSFUL};
+use super::strings::text;
+use super::types::{HIGH_LEVEL, NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
+use crate::guard::violate;
+use crate::image::Export;
+use crate::thread::{DRIVER_STACK, current};
+use crate::violation::Rule;
+
+pub(crate) extern "win64" fn memcpy(destination: *mut u8, source: *const u8, count: usize) -> *mut u8 {
+    current().call.set("memcpy");
+    // SAFETY: the driver's own memory and its own business; a bad range faults, which the guard reports.
+    unsafe { std::ptr::copy(source, destination, count) };
+    destination
+}
+
+pub(crate) extern "win64" fn memmove(destination: *mut u8, source: *const u8, count: usize) -> *mut u8 {
+    current().call.set("memmove");
+    // SAFETY: as for `memcpy`.
+    unsafe { std::ptr::copy(source, destination, count) };
+    destination
+}
+
+pub(crate) extern "win64" fn memset(destination: *mut u8, value: i32, count: usize) -> *mut u8 {
+    current().call.set("memset");
+    // SAFETY: as for `memcpy`.
+    unsafe { std::ptr::write_bytes(destination, value.to_le_bytes()[0], count) };
+    destination
+}
+
+pub(crate) extern "win64" fn memcmp(first: *const u8, second: *const u8, count: usize) -> i32 {
+    current().call.set("memcmp");
+    // SAFETY: as for `memcpy`.
+    unsafe { libc::memcmp(first.cast(), second.cast(), count) }
+}
+
+pub(crate) extern "win64" fn RtlCompareMemory(first: *const u8, second: *const u8, count: usize) -> usize {
+    current().call.set("RtlCompareMemory");
+    // SAFETY: as for `memcpy`.
+    let equal = |index: &usize| unsafe { *first.wrapping_add(*index) == *second.wrapping_add(*index) };
+    (0..count).take_while(equal).count()
+}
+
+/// What a driver's thread may use of its stack (KERNEL_STACK_SIZE on x64).
+const KERNEL_STACK_SIZE: usize = 24 << 10;
+
+/// Called in the prologue of functions with frames above 4 KiB; the frame's size is in rax, and every register must survive.
+#[unsafe(naked)]
+pub(crate) extern "win64" fn __chkstk() {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rax",
+        "push rcx",
+        "push rdx",
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        "and rsp, -16",
+        "sub rsp, 128",
+        "movups [rsp + 32], xmm0",
+        "movups [rsp + 48], xmm1",
+        "movups [rsp + 64], xmm2",
+        "movups [rsp + 80], xmm3",
+        "movups [rsp + 96], xmm4",
+        "movups [rsp + 112], xmm5",
+        "mov rcx, rax",
+        "lea rdx, [rbp + 8]",
+        "call {check}",
+        "movups xmm0, [rsp + 32]",
+        "movups xmm1, [rsp + 48]",
+        "movups xmm2, [rsp + 64]",
+        "movups xmm3, [rsp + 80]",
+        "movups xmm4, [rsp + 96]",
+        "movups xmm5, [rsp + 112]",
+        "lea rsp, [rbp - 56]",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "pop rbp",
+        "ret",
+        check = sym check_stack,
+    )
+}
+
+extern "win64" fn check_stack(frame: usize, stack: usize) {
+    let entry = current().stack_entry.get();
+    let used = entry.saturating_sub(stack) + frame;
+    if entry != 0 && used > KERNEL_STACK_SIZE {
+        DRIVER_STACK.set(stack);
+        current().call.set("__chkstk");
+        violate(Rule::KernelStack, format!("a frame of {frame} bytes makes {used} of the stack's {KERNEL_STACK_SIZE}"));
+    }
+}
+
+/// The handler that functions with `__try` name in their unwind information. Exceptions end the machine here, so none comes.
+pub(crate) extern "win64" fn __C_specific_handler() -> i32 {
+    violate(Rule::Fault, "an exception was dispatched to a driver")
+}
+
+pub(crate) extern "win64" fn _purecall() -> ! {
+    current().call.set("_purecall");
+    violate(Rule::BugCheck, "a pure virtual function was called")
+}
+
+/// The code that a panic of a Rust driver carries (wdk-panic): "RPNC".
+const RUST_PANIC: u32 = u32::from_be_bytes(*b"RPNC");
+
+pub(crate) extern "win64" fn KeBugCheckEx(code: u32, first: usize, second: usize, third: usize, fourth: usize) -> ! {
+    current().call.set("KeBugCheckEx");
+    if code == RUST_PANIC && first != 0 {
+        // SAFETY: the panic handler passes the address and length of its source file's name.
+        let file = unsafe { std::slice::from_raw_parts(first as *const u8, second.min(512)) };
+        violate(Rule::BugCheck, format!("the driver panicked at {}:{third}:{fourth}", String::from_utf8_lossy(file)));
+    }
+    violate(Rule::BugCheck, format!("{code:#010X} ({first:#x}, {second:#x}, {third:#x}, {fourth:#x})"))
+}
+
+pub(crate) extern "win64" fn KeBugCheck(code: u32) -> ! {
+    KeBugCheckEx(code, 0, 0, 0, 0)
+}
+
+/// Where the thunks of missing imports go.
+pub(crate) extern "win64" fn missing_import(name: *const u8, length: usize) -> ! {
+    // SAFETY: the loader passes a string that lives as long as the process.
+    let name = unsafe { std::slice::from_raw_parts(name, length) };
+    current().call.set("");
+    violate(Rule::MissingImport, format!("{} is not provided", String::from_utf8_lossy(name)))
+}
+
+/// Windows 10 22H2.
+const VERSION: (u32, u32, u32) = (10, 0, 19045);
+/// NTDDI_WIN10_VB and OSVERSION_MASK: what 2004 and its updates report.
+const NTDDI_VERSION: u32 = 0x0A00_0008;
+
+pub(crate) extern "win64" fn RtlIsNtDdiVersionAvailable(version: u32) -> u8 {
+    called("RtlIsNtDdiVersionAvailable", PASSIVE_LEVEL);
+    u8::from(
+        version & 0xff == 0 && version <= NTDDI_VERSION & 0xffff_0000
+            || version <= NTDDI_VERSION && version & 0xff != 0,
+    )
+}
+
+/// RTL_OSVERSIONINFOW, and the head of RTL_OSVERSIONINFOEXW.
+#[repr(C)]
+pub(crate) struct RTL_OSVERSIONINFOW {
+    size: u32,
+    major: Cell<u32>,
+    minor: Cell<u32>,
+    build: Cell<u32>,
+    platform: Cell<u32>,
+}
+
+pub(crate) extern "win64" fn RtlGetVersion(information: &RTL_OSVERSIONINFOW) -> NTSTATUS {
+    called("RtlGetVersion", PASSIVE_LEVEL);
+    /// VER_PLATFORM_WIN32_NT.
+    const PLATFORM_NT: u32 = 2;
+    if (information.size as usize) < size_of::<RTL_OSVERSIONINFOW>() {
+        return STATUS_UNSUCCESSFUL;
+    }
+    information.major.set(VERSION.0);
+    information.minor.set(VERSION.1);
+    information.build.set(VERSION.2);
+    information.platform.set(PLATFORM_NT);
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn MmGetSystemRoutineAddress(name: &UNICODE_STRING) -> PVOID {
+    called("MmGetSystemRoutineAddress", PASSIVE_LEVEL);
+    match super::find("ntoskrnl.exe", &text(name)) {
+        Some(Export::Function(function) | Export::Bare(function)) => function.0 as PVOID,
+        Some(Export::Data(address)) => address as PVOID,
+        None => std::ptr::null_mut(),
+    }
+}
+
+pub(crate) extern "win64" fn MmIsDriverVerifying(_driver: PVOID) -> u32 {
+    called("MmIsDriverVerifying", super::types::DISPATCH_LEVEL);
+    0
+}
+
+/// KdDebuggerEnabled and KdDebuggerNotPresent: there is none.
+static KD_DEBUGGER_ENABLED: u8 = 0;
+static KD_DEBUGGER_NOT_PRESENT: u8 = 1;
+
+pub(crate) extern "win64" fn KdRefreshDebuggerNotPresent() -> u8 {
+    called("KdRefreshDebuggerNotPresent", HIGH_LEVEL);
+    1
+}
+
+pub(super) fn variables() -> Vec<(&'static str, Export)> {
+    vec![
+        ("KdDebuggerEnabled", Export::Data(&raw const KD_DEBUGGER_ENABLED as usize)),
+        ("KdDebuggerNotPresent", Export::Data(&raw const KD_DEBUGGER_NOT_PRESENT as usize)),
+        ("__chkstk", Export::Bare(super::address(__chkstk as *const ()))),
+    ]
+}
+
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    memcpy,
+    memmove,
+    memset,
+    memcmp,
+    RtlCompareMemory,
+    __C_specific_handler,
+    _purecall,
+    KeBugCheckEx,
+    KeBugCheck,
+    RtlIsNtDdiVersionAvailable,
+    RtlGetVersion,
+    MmGetSystemRoutineAddress,
+    MmIsDriverVerifying,
+    KdRefreshDebuggerNotPresent,
+];

@@ -1,0 +1,82 @@
+//! A host thread in kernel mode: which machine, process and thread it is, its IRQL and what it holds.
+#![allow(unsafe_code)] // the thread-local pointer to the innermost entry
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use crate::guard::{self, Stopped};
+use crate::kernel::Kernel;
+use crate::nt::process::Thread;
+use crate::nt::types::{KIRQL, PASSIVE_LEVEL};
+
+/// The state of one entry into kernel mode.
+pub(crate) struct Current {
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) thread: Arc<Thread>,
+    pub(crate) irql: Cell<KIRQL>,
+    /// The kernel function called last, for reports.
+    pub(crate) call: Cell<&'static str>,
+    /// Addresses of the spin locks held.
+    pub(crate) spin_locks: RefCell<Vec<usize>>,
+    /// KeEnterCriticalRegion's depth.
+    pub(crate) critical_regions: Cell<u32>,
+    /// The stack pointer to return to on an escape.
+    pub(crate) escape: Cell<usize>,
+    /// The stack pointer at the innermost call into the driver.
+    pub(crate) stack_entry: Cell<usize>,
+    pub(crate) fault: Cell<Option<guard::Fault>>,
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Current> = const { Cell::new(std::ptr::null()) };
+    /// The stack pointer with which a driver last called an import; written by the import's thunk.
+    pub(crate) static DRIVER_STACK: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The innermost entry of this thread, if it is in kernel mode.
+pub(crate) fn try_current<'a>() -> Option<&'a Current> {
+    let current = CURRENT.get();
+    // SAFETY: `enter` sets the pointer to its own local, and resets it before it returns; what is borrowed here is used
+    // within the kernel call that asked.
+    (!current.is_null()).then(|| unsafe { &*current })
+}
+
+/// The innermost entry of this thread.
+///
+/// # Panics
+/// Outside kernel mode: a fault of this harness.
+pub(crate) fn current<'a>() -> &'a Current {
+    try_current().expect("the thread is in kernel mode")
+}
+
+/// The machine this thread runs on.
+pub(crate) fn kernel<'a>() -> &'a Kernel {
+    &current().kernel
+}
+
+/// Enters kernel mode on the calling thread as `thread` of the machine, at PASSIVE_LEVEL, like a system call.
+///
+/// # Errors
+/// The machine had stopped, or it stopped during the call, which was abandoned: its frames were left without unwinding.
+pub(crate) fn enter<T>(kernel: &Arc<Kernel>, thread: &Arc<Thread>, body: impl FnOnce() -> T) -> Result<T, Stopped> {
+    if kernel.is_stopped() {
+        return Err(Stopped);
+    }
+    let current = Current {
+        kernel: kernel.clone(),
+        thread: thread.clone(),
+        irql: Cell::new(PASSIVE_LEVEL),
+        call: Cell::new(""),
+        spin_locks: RefCell::new(Vec::new()),
+        critical_regions: Cell::new(0),
+        escape: Cell::new(0),
+        stack_entry: Cell::new(0),
+        fault: Cell::new(None),
+    };
+    let outer = CURRENT.replace(&raw const current);
+    let driver_stack = DRIVER_STACK.replace(0);
+    let result = guard::run(&current, body);
+    DRIVER_STACK.set(driver_stack);
+    CURRENT.set(outer);
+    result
+}
