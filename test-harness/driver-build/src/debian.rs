@@ -62,7 +62,8 @@ pub(crate) fn set_up(missing: Missing) -> Result<PrivateRoot> {
     if roots.iter().all(|package| have.contains(package)) {
         return Ok(root);
     }
-    let packages: Vec<String> = with_dependencies(&roots)?.into_iter().filter(|package| !have.contains(package)).collect();
+    let packages: Vec<String> =
+        with_dependencies(&roots)?.into_iter().filter(|package| !have.contains(package)).collect();
     say(format!("wanted for this project: {}", missing.in_words()));
     say(format!("unpacking its packages in {}, and installing none:", root.path().display()));
     say(packages.join(" "));
@@ -87,7 +88,8 @@ impl Missing {
 fn wanted_packages(missing: Missing) -> Result<Vec<String>> {
     let mut packages = Vec::new();
     if missing.rust {
-        packages.extend(rust_packages().context("no package of a recent Rust with its library's source is known here")?);
+        packages
+            .extend(rust_packages().context("no package of a recent Rust with its library's source is known here")?);
     }
     if missing.llvm {
         packages.extend(llvm_packages().context("no packages of clang and lld are known here")?);
@@ -130,7 +132,8 @@ fn llvm_packages() -> Option<Vec<String>> {
 
 /// Whether a package version such as `1.96.0+dfsg1-1~deb12u2` is recent enough.
 fn is_recent_rust(version: &str) -> bool {
-    let mut numbers = version.split(|character: char| !character.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let mut numbers =
+        version.split(|character: char| !character.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= OLDEST_RUST
 }
 
@@ -169,7 +172,10 @@ fn describe(packages: &[String]) -> Result<Vec<Described>> {
 
 fn parse_description(paragraph: &str) -> Option<Described> {
     let field = |name: &str| {
-        paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(|value| value.trim().to_owned())
+        paragraph
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            .map(|value| value.trim().to_owned())
     };
     // A name may be followed by a version in parentheses and, in Depends, by an architecture after a colon.
     let bare = |text: &str| text.split([' ', ':', '(']).next().unwrap_or_default().to_owned();
@@ -180,7 +186,12 @@ fn parse_description(paragraph: &str) -> Option<Described> {
         .flat_map(|list| list.split(", ").map(str::to_owned).collect::<Vec<_>>())
         .map(|alternatives| alternatives.split(" | ").map(bare).collect())
         .collect();
-    Some(Described { source: field("Source").map_or_else(|| name.clone(), |source| bare(&source)), version: field("Version")?, name, depends })
+    Some(Described {
+        source: field("Source").map_or_else(|| name.clone(), |source| bare(&source)),
+        version: field("Version")?,
+        name,
+        depends,
+    })
 }
 
 /// Adds what the packages need and this system lacks. Packages built from the same source as a wanted one are always taken:
@@ -194,8 +205,9 @@ fn with_dependencies(roots: &[String]) -> Result<Vec<String>> {
         let described = describe(&open)?;
         let mut next = BTreeSet::new();
         for package in described {
-            let is_wanted =
-                roots.contains(&package.name) || sources.contains(&package.source) || !installed.contains(&package.name);
+            let is_wanted = roots.contains(&package.name)
+                || sources.contains(&package.source)
+                || !installed.contains(&package.name);
             if !is_wanted || !taken.insert(package.name) {
                 continue;
             }
@@ -219,7 +231,8 @@ fn is_of_the_host(package: &str) -> bool {
 }
 
 fn installed_packages() -> Result<BTreeSet<String>> {
-    let list = run_quietly(Command::new("dpkg-query").args(["--show", "--showformat", "${db:Status-Abbrev} ${Package}\n"]))?;
+    let list =
+        run_quietly(Command::new("dpkg-query").args(["--show", "--showformat", "${db:Status-Abbrev} ${Package}\n"]))?;
     Ok(list.lines().filter_map(|line| line.strip_prefix("ii")?.split_whitespace().last().map(str::to_owned)).collect())
 }
 
@@ -260,7 +273,10 @@ mod tests {
         let described = parse_description(text).expect("a whole description");
         assert_eq!((described.name.as_str(), described.source.as_str()), ("cargo-web", "rustc-web"));
         assert_eq!(described.version, "1.96.0+dfsg1-1");
-        assert_eq!(described.depends, [vec!["libc6"], vec!["binutils"], vec!["gcc", "clang", "c-compiler"], vec!["dpkg"]]);
+        assert_eq!(
+            described.depends,
+            [vec!["libc6"], vec!["binutils"], vec!["gcc", "clang", "c-compiler"], vec!["dpkg"]]
+        );
         assert!(parse_description("Source: nothing").is_none());
     }
 

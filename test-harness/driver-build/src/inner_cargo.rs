@@ -9,9 +9,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    Options, Profile, output_root,
+    Options, Profile, lock_output, output_root,
     progress::{run_quietly, say},
     stand_in,
+    symlink::symlink,
     toolchain::{RustLibrary, Toolchain, tool_variables},
     workspace_root,
 };
@@ -51,13 +52,8 @@ fn with_the_wdk(options: &Options, task: Task) -> Command {
 }
 
 fn with_the_stand_in(options: &Options, task: Task) -> Result<Command> {
-    let toolchain = Toolchain::find_or_set_up(options.toolchain, options.arch)?;
-    let kit = stand_in::lay_out(&toolchain, options.arch)?;
-    if kit.is_new {
-        forget_function_signatures()?;
-    }
-    let wrapper = compile_wrapper(&toolchain)?;
-    let clang_cl = link_clang_cl(&toolchain)?;
+    let (toolchain, kit) = stand_in::set_up(options.toolchain, options.arch)?;
+    let (wrapper, clang_cl) = make_host_tools(&toolchain)?;
 
     let mut command = match task {
         Task::Build | Task::Check => toolchain.command(&toolchain.rust.cargo),
@@ -137,16 +133,10 @@ fn clippy_beside(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(clippy)
 }
 
-/// wdk-macros keeps the signatures that it once read from the headers, and does not look whether they changed.
-fn forget_function_signatures() -> Result<()> {
-    let Ok(output) = run_quietly(Command::new("find").arg(target_folder()).args(["-name", "cached_function_info_map.json"]))
-    else {
-        return Ok(()); // Nothing is built yet.
-    };
-    for file in output.lines() {
-        fs::remove_file(file).with_context(|| format!("cannot remove {file}"))?;
-    }
-    Ok(())
+/// The wrapper around rustc, and clang by the name of cl.
+fn make_host_tools(toolchain: &Toolchain) -> Result<(PathBuf, PathBuf)> {
+    let _lock = lock_output()?;
+    Ok((compile_wrapper(toolchain)?, link_clang_cl(toolchain)?))
 }
 
 /// Compiles the wrapper with the driver's own Rust, once for each version of its source and of that Rust.
@@ -177,7 +167,6 @@ fn link_clang_cl(toolchain: &Toolchain) -> Result<PathBuf> {
         say("another clang than before");
         fs::remove_file(link)?;
     }
-    #[cfg(unix)]
-    std::os::unix::fs::symlink(clang, link)?;
+    symlink(clang, link)?;
     Ok(link.to_path_buf())
 }

@@ -5,14 +5,16 @@
 //! them lies in `wdk-stand-in/`, and everything made from it under `target/driver/`.
 
 mod arch;
+mod c_driver;
 mod debian;
 mod inner_cargo;
 mod progress;
 mod stand_in;
+mod symlink;
 mod toolchain;
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +22,7 @@ use anyhow::{Context, Result};
 
 pub use crate::{
     arch::Arch,
+    c_driver::{CDriver, DriverModel, build_c, kernel_c_compiler},
     inner_cargo::Task,
     toolchain::{Toolchain, ToolchainSource},
 };
@@ -115,11 +118,19 @@ pub fn output_root() -> PathBuf {
     workspace_root().join("target").join("driver")
 }
 
+/// Keeps other processes and threads from changing what lies under [`output_root`] until the file is dropped.
+fn lock_output() -> Result<File> {
+    let path = output_root().join("lock");
+    fs::create_dir_all(output_root()).with_context(|| format!("cannot create {}", output_root().display()))?;
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
 fn collect(options: &Options) -> Result<Artifacts> {
+    let _lock = lock_output()?;
     let file_stem = options.package.replace('-', "_");
-    let built = inner_cargo::target_folder()
-        .join(options.arch.triple())
-        .join(options.profile.folder());
+    let built = inner_cargo::target_folder().join(options.arch.triple()).join(options.profile.folder());
     let folder = output_root().join(match options.profile {
         Profile::Release => options.arch.name().to_owned(),
         Profile::Dev => format!("{}-dev", options.arch.name()),

@@ -3,17 +3,18 @@
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    DriverModel,
     arch::Arch,
-    output_root,
+    inner_cargo, lock_output, output_root,
     progress::{run_quietly, say},
-    toolchain::Toolchain,
+    symlink::symlink,
+    toolchain::{Toolchain, ToolchainSource},
 };
 
 /// The version of the kit that the folders claim: any that wdk-build can sort.
@@ -25,8 +26,6 @@ const IMPORT_LIBRARIES: [&str; 4] = ["ntoskrnl", "hal", "netio", "wmilib"];
 pub(crate) struct StandIn {
     /// `WDKContentRoot`.
     pub(crate) root: PathBuf,
-    /// Whether this call has made it, so that nothing derived from an older one may be kept.
-    pub(crate) is_new: bool,
 }
 
 /// The project's own files that the kit is made from.
@@ -40,8 +39,16 @@ pub(crate) fn include_folders(root: &Path) -> [PathBuf; 4] {
     [kit.join("km/crt"), kit.join("km"), kit.join("shared"), root.join("Include/wdf/kmdf").join(KMDF_VERSION)]
 }
 
+/// Finds or sets up the toolchain and the kit for one processor.
+pub(crate) fn set_up(source: ToolchainSource, arch: Arch) -> Result<(Toolchain, StandIn)> {
+    let _lock = lock_output()?;
+    let toolchain = Toolchain::find_or_set_up(source, arch)?;
+    let kit = lay_out(&toolchain, arch)?;
+    Ok((toolchain, kit))
+}
+
 /// Lays the kit out for one processor, unless it is there and up to date.
-pub(crate) fn lay_out(toolchain: &Toolchain, arch: Arch) -> Result<StandIn> {
+fn lay_out(toolchain: &Toolchain, arch: Arch) -> Result<StandIn> {
     let root = output_root().join("stand-in").join(arch.name());
     // wdk-sys tells KMDF's headers from the others by that word in their path.
     if root.to_string_lossy().to_lowercase().contains("wdf") {
@@ -50,16 +57,17 @@ pub(crate) fn lay_out(toolchain: &Toolchain, arch: Arch) -> Result<StandIn> {
     let stamp = root.join("made-from");
     let made_from = fingerprint(toolchain)?;
     if fs::read_to_string(&stamp).is_ok_and(|old| old == made_from) {
-        return Ok(StandIn { root, is_new: false });
+        return Ok(StandIn { root });
     }
     say(format!("laying out headers and import libraries in place of the WDK's ({})", arch.name()));
     if root.exists() {
         fs::remove_dir_all(&root).with_context(|| format!("cannot replace {}", root.display()))?;
     }
+    forget_function_signatures()?;
     lay_out_headers(&root, toolchain)?;
     make_libraries(&root, toolchain, arch)?;
     fs::write(&stamp, made_from)?;
-    Ok(StandIn { root, is_new: true })
+    Ok(StandIn { root })
 }
 
 fn lay_out_headers(root: &Path, toolchain: &Toolchain) -> Result<()> {
@@ -77,9 +85,32 @@ fn lay_out_headers(root: &Path, toolchain: &Toolchain) -> Result<()> {
     Ok(())
 }
 
+fn kernel_libraries(root: &Path, arch: Arch) -> PathBuf {
+    root.join("Lib").join(KIT_VERSION).join("km").join(arch.library_folder())
+}
+
+fn kmdf_libraries(root: &Path, arch: Arch) -> PathBuf {
+    root.join("Lib/wdf/kmdf").join(arch.library_folder()).join(KMDF_VERSION)
+}
+
+/// Every library that a driver of one model may be linked with.
+pub(crate) fn libraries(root: &Path, arch: Arch, model: DriverModel) -> Result<Vec<PathBuf>> {
+    let folders = match model {
+        DriverModel::Wdm => vec![kernel_libraries(root, arch)],
+        DriverModel::Kmdf => vec![kernel_libraries(root, arch), kmdf_libraries(root, arch)],
+    };
+    let mut libraries = Vec::new();
+    for folder in folders {
+        for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            libraries.push(entry?.path());
+        }
+    }
+    libraries.sort();
+    Ok(libraries)
+}
+
 fn make_libraries(root: &Path, toolchain: &Toolchain, arch: Arch) -> Result<()> {
-    let kernel = root.join("Lib").join(KIT_VERSION).join("km").join(arch.library_folder());
-    let kmdf = root.join("Lib/wdf/kmdf").join(arch.library_folder()).join(KMDF_VERSION);
+    let (kernel, kmdf) = (kernel_libraries(root, arch), kmdf_libraries(root, arch));
     fs::create_dir_all(&kernel)?;
     fs::create_dir_all(&kmdf)?;
     for name in IMPORT_LIBRARIES {
@@ -117,11 +148,37 @@ fn make_static_library(root: &Path, toolchain: &Toolchain, arch: Arch, name: &st
     Ok(())
 }
 
+/// wdk-macros keeps the signatures that it once read from the headers, and does not look whether they changed.
+fn forget_function_signatures() -> Result<()> {
+    let mut folders = vec![inner_cargo::target_folder()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue }; // Nothing is built yet.
+        for entry in entries {
+            let path = entry?.path();
+            if path.ends_with("cached_function_info_map.json") {
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            } else if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// How C for the kernel is compiled: as `cl /kernel /GS-` would.
 pub(crate) fn compiler_flags(root: &Path, arch: Arch) -> Vec<String> {
     let fixed = [
-        "-O2", "-std=c17", "-ffreestanding", "-fms-extensions", "-fshort-wchar", "-fno-stack-protector", "-gcodeview", "-w",
-        "-D_KERNEL_MODE", "-DKMDF_VERSION_MAJOR=1", "-DKMDF_VERSION_MINOR=31",
+        "-O2",
+        "-std=c17",
+        "-ffreestanding",
+        "-fms-extensions",
+        "-fshort-wchar",
+        "-fno-stack-protector",
+        "-gcodeview",
+        "-w",
+        "-D_KERNEL_MODE",
+        "-DKMDF_VERSION_MAJOR=1",
+        "-DKMDF_VERSION_MINOR=31",
     ];
     let mut flags = vec![format!("--target={}", arch.triple())];
     flags.extend(fixed.iter().chain(arch.definitions()).map(|&flag| flag.to_owned()));

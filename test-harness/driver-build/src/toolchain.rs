@@ -95,11 +95,8 @@ impl Toolchain {
             return Ok(Self { rust, llvm, mingw_headers, library_folders: Vec::new() });
         }
         if debian::is_debian_like() {
-            let missing = debian::Missing {
-                rust: rust.is_none(),
-                llvm: llvm.is_none(),
-                mingw_headers: mingw_headers.is_none(),
-            };
+            let missing =
+                debian::Missing { rust: rust.is_none(), llvm: llvm.is_none(), mingw_headers: mingw_headers.is_none() };
             let private = debian::set_up(missing)?;
             let usr = private.usr();
             let found = (
@@ -149,10 +146,23 @@ impl Toolchain {
 
 /// Whether a variable belongs to the outer cargo, or would change how the driver is compiled.
 fn leaks(name: &str) -> bool {
-    const KEPT: [&str; 6] = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_", "CARGO_BUILD_JOBS"];
+    const KEPT: [&str; 6] =
+        ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_", "CARGO_BUILD_JOBS"];
     const DROPPED: [&str; 14] = [
-        "CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "CC", "CFLAGS", "CXX", "AR_",
-        "LIBCLANG_PATH", "BINDGEN_", "WDK", "CLIPPY_",
+        "CARGO",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTFLAGS",
+        "RUSTUP_TOOLCHAIN",
+        "LD_LIBRARY_PATH",
+        "CC",
+        "CFLAGS",
+        "CXX",
+        "AR_",
+        "LIBCLANG_PATH",
+        "BINDGEN_",
+        "WDK",
+        "CLIPPY_",
     ];
     !KEPT.iter().any(|kept| name.starts_with(kept)) && DROPPED.iter().any(|dropped| name.starts_with(dropped))
 }
@@ -234,12 +244,16 @@ fn holds_libclang(folder: &Path) -> bool {
     entries.flatten().any(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name.starts_with("libclang") && !name.starts_with("libclang-cpp") && name.contains(".so") && entry.path().exists()
+        name.starts_with("libclang")
+            && !name.starts_with("libclang-cpp")
+            && name.contains(".so")
+            && entry.path().exists()
     })
 }
 
 fn mingw_headers_under(usr: &Path) -> Option<PathBuf> {
-    let folders = ["share/mingw-w64/include", "x86_64-w64-mingw32/sys-root/mingw/include", "x86_64-w64-mingw32/include"];
+    let folders =
+        ["share/mingw-w64/include", "x86_64-w64-mingw32/sys-root/mingw/include", "x86_64-w64-mingw32/include"];
     folders.map(|folder| usr.join(folder)).into_iter().find(|folder| folder.join("ddk/ntddk.h").is_file())
 }
 
