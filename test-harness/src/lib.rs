@@ -6,6 +6,7 @@
 //! - [`image`]: the loader, backtraces by unwind tables, source lines from the PDB;
 //! - [`guard`]: how a thread enters driver code, and leaves it on a fault or a violation;
 //! - [`nt`]: what `ntoskrnl.exe` exports, and the I/O manager, processes and handles behind it;
+//! - `kmdf`: the framework, on top of it;
 //! - [`wsk`]: what `netio.sys` exports, over a network back end.
 //!
 //! It reports like Driver Verifier: the first [`Violation`] stops its machine, and names the rule, the call and the
@@ -15,6 +16,7 @@
 pub mod guard;
 pub mod image;
 mod kernel;
+mod kmdf;
 pub mod machine;
 mod memory;
 pub mod nt;

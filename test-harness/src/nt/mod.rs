@@ -27,6 +27,9 @@ pub(crate) mod timer;
 pub mod types;
 pub(crate) mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -80,6 +83,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
 pub(crate) fn find(module: &str, name: &str) -> Option<Export> {
     match module.to_ascii_lowercase().as_str() {
         "ntoskrnl.exe" | "hal.dll" => table().get(name).copied(),
+        "wdfldr.sys" => crate::kmdf::find(name),
         _ => None,
     }
 }

@@ -1,0 +1,183 @@
+//! WDFLDR.SYS: how a client binds to the framework and leaves it.
+#![allow(unsafe_code)] // fills the client's variables through the pointers of its bind information
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use super::object;
+use super::types::{DriverObject, HANDLE, WDF_BIND_INFO2, WDF_DRIVER_CONFIG, WDF_DRIVER_GLOBALS};
+use crate::guard::violate;
+use crate::image::{Sealed, Thunks};
+use crate::nt::irql::called;
+use crate::nt::runtime::missing_import;
+use crate::nt::status::{STATUS_INVALID_PARAMETER, STATUS_REVISION_MISMATCH, STATUS_SUCCESS};
+use crate::nt::strings::text;
+use crate::nt::types::{NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
+use crate::thread::kernel;
+use crate::violation::Rule;
+
+/// Functions of the KMDF 1.31 table, and of every later one so far.
+pub(crate) const FUNCTIONS: u32 = 458;
+/// The newest minor version that clients may be built for.
+const NEWEST_MINOR: u32 = 33;
+/// `WDF_BIND_INFO`, before KMDF 1.25.
+const BIND_INFO_SIZE: u32 = 48;
+
+/// A driver that is bound to the framework.
+pub(crate) struct Client {
+    globals: Box<Mutex<()>>,
+    /// The client's own `WDF_DRIVER_GLOBALS`, which it reads.
+    shared: *mut WDF_DRIVER_GLOBALS,
+    tag: AtomicU32,
+    driver: AtomicUsize,
+    pub(crate) driver_object: DriverObject,
+    pub(crate) registry_path: String,
+    pub(crate) config: Mutex<Option<WDF_DRIVER_CONFIG>>,
+}
+
+// SAFETY: `shared` is written under `globals` and read by the client; the driver object outlives its client.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+impl Client {
+    pub(crate) fn tag(&self) -> u32 {
+        self.tag.load(Ordering::Relaxed)
+    }
+
+    /// The WDFDRIVER; 0 before WdfDriverCreate.
+    pub(crate) fn driver(&self) -> HANDLE {
+        self.driver.load(Ordering::Acquire)
+    }
+
+    /// Stores the client's WDFDRIVER and configuration, once.
+    pub(crate) fn set_driver(&self, handle: HANDLE, config: &WDF_DRIVER_CONFIG) {
+        self.driver.store(handle, Ordering::Release);
+        if config.DriverPoolTag != 0 {
+            self.tag.store(config.DriverPoolTag, Ordering::Relaxed);
+        }
+        *self.config.lock() = Some(*config);
+        let _guard = self.globals.lock();
+        // SAFETY: the globals live until the client unbinds, and the framework alone writes them.
+        let globals = unsafe { &mut *self.shared };
+        globals.Driver = handle;
+        globals.DriverFlags = config.DriverInitFlags;
+        globals.DriverTag = self.tag();
+    }
+
+    /// Forgets the WDFDRIVER, which is being deleted.
+    pub(crate) fn clear_driver(&self) {
+        self.driver.store(0, Ordering::Release);
+    }
+
+    fn address(&self) -> usize {
+        self.shared as usize
+    }
+}
+
+/// The client whose globals a framework call passes first.
+pub(crate) fn client(globals: usize) -> Arc<Client> {
+    match kernel().extension::<super::Framework>().clients.lock().get(&globals) {
+        Some(client) => client.clone(),
+        None => violate(Rule::Framework, format!("{globals:#x} are no driver's globals: the client is not bound")),
+    }
+}
+
+/// The function table, the same for every client.
+fn table() -> *const usize {
+    static TABLE: OnceLock<(Vec<usize>, Sealed)> = OnceLock::new();
+    let (table, _) = TABLE.get_or_init(|| {
+        let mut thunks = Thunks::new(FUNCTIONS as usize).expect("there is memory for the function table");
+        let names = super::function_names();
+        let table = (0..FUNCTIONS as usize)
+            .map(|index| {
+                let name = names.get(index).copied().unwrap_or("a function of no KMDF version");
+                match super::function(name) {
+                    Some(address) => thunks.entry(address),
+                    None => thunks.missing(name, missing_import),
+                }
+            })
+            .collect();
+        (table, thunks.seal().expect("the function table can be made executable"))
+    });
+    table.as_ptr()
+}
+
+pub(crate) extern "win64" fn WdfVersionBind(
+    driver: DriverObject,
+    registry_path: *const UNICODE_STRING,
+    info: *const WDF_BIND_INFO2,
+    globals: *mut *mut WDF_DRIVER_GLOBALS,
+) -> NTSTATUS {
+    called("WdfVersionBind", PASSIVE_LEVEL);
+    // SAFETY: the client's structure, of which the older form is a beginning; a bad pointer faults.
+    let info = unsafe { &*info };
+    if info.Size < BIND_INFO_SIZE || info.FuncTable.is_null() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let [major, minor, _] = info.Version;
+    if major != 1 || minor > NEWEST_MINOR || info.FuncCount > FUNCTIONS {
+        return STATUS_REVISION_MISMATCH;
+    }
+    let shared = Box::into_raw(Box::new(WDF_DRIVER_GLOBALS {
+        Driver: 0,
+        DriverFlags: 0,
+        DriverTag: object::DEFAULT_TAG,
+        DriverName: [0; 32],
+        DisplaceDriverUnload: 0,
+    }));
+    // SAFETY: the loader passes the service's key as a counted string; a bad pointer faults.
+    let registry_path = text(unsafe { &*registry_path });
+    let client = Arc::new(Client {
+        globals: Box::default(),
+        shared,
+        tag: AtomicU32::new(object::DEFAULT_TAG),
+        driver: AtomicUsize::new(0),
+        driver_object: driver,
+        registry_path,
+        config: Mutex::new(None),
+    });
+    kernel().extension::<super::Framework>().clients.lock().insert(client.address(), client);
+    // SAFETY: variables of the client's image, which its entry stub names.
+    unsafe { info.FuncTable.write(table()) };
+    // SAFETY: as above.
+    unsafe { globals.write(shared) };
+    if info.Size as usize >= size_of::<WDF_BIND_INFO2>() {
+        if !info.ClientVersionHigherThanFramework.is_null() {
+            // SAFETY: as above.
+            unsafe { info.ClientVersionHigherThanFramework.write(0) };
+        }
+        if !info.FuncCountPtr.is_null() {
+            // SAFETY: as above.
+            unsafe { info.FuncCountPtr.write(FUNCTIONS) };
+        }
+        if !info.StructCountPtr.is_null() {
+            // SAFETY: as above.
+            unsafe { info.StructCountPtr.write(0) };
+        }
+    }
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn WdfVersionUnbind(
+    _registry_path: *const UNICODE_STRING,
+    _info: *const WDF_BIND_INFO2,
+    globals: usize,
+) -> NTSTATUS {
+    called("WdfVersionUnbind", PASSIVE_LEVEL);
+    let client = client(globals);
+    // A DriverEntry that failed leaves its objects to the framework.
+    if let Some(driver) = object::try_find(client.driver()) {
+        super::driver::delete(&client, &driver);
+    }
+    let framework = kernel().extension::<super::Framework>();
+    let left = framework.objects.of(&client);
+    framework.clients.lock().remove(&globals);
+    if let Some((handle, name)) = left.first() {
+        let text = format!("{} framework objects outlive the driver, the first is {name} {handle:#x}", left.len());
+        violate(Rule::Leak, text);
+    }
+    STATUS_SUCCESS
+}

@@ -1,0 +1,514 @@
+//! WDFDEVICE and WDFFILEOBJECT: control devices, who has them open, and the dispatch of their IRPs.
+#![allow(unsafe_code)] // reads the client's structures
+
+use std::cell::Cell;
+use std::ptr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::bind::{Client, client};
+use super::object::{self, Attributes, Kind, Object, expect_kind};
+use super::request::{self, Purpose};
+use super::types::{
+    HANDLE, WDF_FILEOBJECT_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfFileObjectCanBeOptional, WdfFileObjectNotRequired,
+    WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2,
+};
+use crate::guard::{callout, violate};
+use crate::nt::io::device::{
+    IoCreateDevice, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, set_security,
+};
+use crate::nt::io::{device as device_object, file_object};
+use crate::nt::irp::{self, IofCompleteRequest};
+use crate::nt::irql::called;
+use crate::nt::status::{
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_PENDING, STATUS_SUCCESS,
+};
+use crate::nt::strings::text;
+use crate::nt::types::{
+    DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO, FILE_DEVICE_SECURE_OPEN,
+    FILE_OBJECT, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING, Zeroed,
+};
+use crate::thread::kernel;
+use crate::violation::Rule;
+
+const FILE_DEVICE_UNKNOWN: u32 = 0x22;
+
+/// WDF_DEVICE_IO_TYPE.
+const IO_BUFFERED: u32 = 2;
+const IO_DIRECT: u32 = 3;
+
+type InCallerContext = extern "win64" fn(HANDLE, HANDLE);
+
+/// A WDFDEVICE_INIT, opaque to the client. Freed by WdfDeviceInitFree, or taken by WdfDeviceCreate.
+pub(crate) struct DeviceInit {
+    client: Arc<Client>,
+    sddl: Option<String>,
+    name: Option<String>,
+    device_type: u32,
+    characteristics: u32,
+    exclusive: u8,
+    io_type: u32,
+    file_config: Option<WDF_FILEOBJECT_CONFIG>,
+    file_attributes: Attributes,
+    request_attributes: Attributes,
+    in_caller_context: Option<InCallerContext>,
+}
+
+/// A control device.
+pub(crate) struct Device {
+    wdm: *mut DEVICE_OBJECT,
+    name: Option<String>,
+    file_config: Option<WDF_FILEOBJECT_CONFIG>,
+    file_attributes: Attributes,
+    pub(super) request_attributes: Attributes,
+    in_caller_context: Option<InCallerContext>,
+    pub(super) default_queue: Mutex<Option<HANDLE>>,
+    links: Mutex<Vec<String>>,
+}
+
+// SAFETY: the device object is the kernel's and lives until `dispose`; the callbacks are the client's code.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
+/// An open file object.
+pub(crate) struct File {
+    pub(super) wdm: *mut FILE_OBJECT,
+}
+
+// SAFETY: the file object outlives its WDFFILEOBJECT: that one goes when the file object is closed.
+unsafe impl Send for File {}
+// SAFETY: as above.
+unsafe impl Sync for File {}
+
+fn unicode(text: &str) -> (Vec<u16>, UNICODE_STRING) {
+    let mut units: Vec<u16> = text.encode_utf16().collect();
+    let string = UNICODE_STRING::zeroed();
+    let length = u16::try_from(units.len() * 2).unwrap_or(u16::MAX);
+    string.Length.set(length);
+    string.MaximumLength.set(length);
+    string.Buffer.set(units.as_mut_ptr());
+    (units, string)
+}
+
+fn init<'a>(init: *mut DeviceInit) -> &'a mut DeviceInit {
+    let known = kernel().extension::<super::Framework>().inits.lock().contains(&(init as usize));
+    if !known {
+        violate(Rule::Framework, format!("{init:p} is no WDFDEVICE_INIT (any more)"));
+    }
+    // SAFETY: made by `WdfControlDeviceInitAllocate` and not freed; a client uses it from one thread.
+    unsafe { &mut *init }
+}
+
+pub(crate) extern "win64" fn WdfControlDeviceInitAllocate(
+    globals: usize,
+    _driver: HANDLE,
+    sddl: &UNICODE_STRING,
+) -> *mut DeviceInit {
+    called("WdfControlDeviceInitAllocate", PASSIVE_LEVEL);
+    if kernel().faults.allocation_fails() {
+        return ptr::null_mut();
+    }
+    let init = Box::into_raw(Box::new(DeviceInit {
+        client: client(globals),
+        sddl: Some(text(sddl)),
+        name: None,
+        device_type: FILE_DEVICE_UNKNOWN,
+        characteristics: FILE_DEVICE_SECURE_OPEN,
+        exclusive: 0,
+        io_type: IO_BUFFERED,
+        file_config: None,
+        file_attributes: Attributes::NONE,
+        request_attributes: Attributes::NONE,
+        in_caller_context: None,
+    }));
+    kernel().extension::<super::Framework>().inits.lock().insert(init as usize);
+    init
+}
+
+fn release(pointer: *mut DeviceInit) -> Box<DeviceInit> {
+    init(pointer);
+    kernel().extension::<super::Framework>().inits.lock().remove(&(pointer as usize));
+    // SAFETY: it was known, and no longer is: this is its one release.
+    unsafe { Box::from_raw(pointer) }
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitFree(_globals: usize, pointer: *mut DeviceInit) {
+    called("WdfDeviceInitFree", PASSIVE_LEVEL);
+    drop(release(pointer));
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitAssignName(
+    _globals: usize,
+    pointer: *mut DeviceInit,
+    name: Option<&UNICODE_STRING>,
+) -> NTSTATUS {
+    called("WdfDeviceInitAssignName", PASSIVE_LEVEL);
+    if kernel().faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    init(pointer).name = name.map(text);
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitAssignSDDLString(
+    _globals: usize,
+    pointer: *mut DeviceInit,
+    sddl: Option<&UNICODE_STRING>,
+) -> NTSTATUS {
+    called("WdfDeviceInitAssignSDDLString", PASSIVE_LEVEL);
+    if kernel().faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    init(pointer).sddl = sddl.map(text);
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitSetDeviceType(_globals: usize, pointer: *mut DeviceInit, device_type: u32) {
+    called("WdfDeviceInitSetDeviceType", PASSIVE_LEVEL);
+    init(pointer).device_type = device_type;
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitSetCharacteristics(
+    _globals: usize,
+    pointer: *mut DeviceInit,
+    characteristics: u32,
+    or_in: u8,
+) {
+    called("WdfDeviceInitSetCharacteristics", PASSIVE_LEVEL);
+    let init = init(pointer);
+    init.characteristics = if or_in == 0 { characteristics } else { init.characteristics | characteristics };
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitSetExclusive(_globals: usize, pointer: *mut DeviceInit, exclusive: u8) {
+    called("WdfDeviceInitSetExclusive", PASSIVE_LEVEL);
+    init(pointer).exclusive = exclusive;
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitSetIoType(_globals: usize, pointer: *mut DeviceInit, io_type: u32) {
+    called("WdfDeviceInitSetIoType", PASSIVE_LEVEL);
+    init(pointer).io_type = io_type;
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitSetFileObjectConfig(
+    _globals: usize,
+    pointer: *mut DeviceInit,
+    config: *const WDF_FILEOBJECT_CONFIG,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+) {
+    called("WdfDeviceInitSetFileObjectConfig", PASSIVE_LEVEL);
+    // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
+    let config = unsafe { *config };
+    if config.Size as usize != size_of::<WDF_FILEOBJECT_CONFIG>() {
+        violate(Rule::Framework, format!("WDF_FILEOBJECT_CONFIG.Size is {}, not 40", config.Size));
+    }
+    let init = init(pointer);
+    init.file_config = Some(config);
+    init.file_attributes = Attributes::read(attributes);
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitSetRequestAttributes(
+    _globals: usize,
+    pointer: *mut DeviceInit,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+) {
+    called("WdfDeviceInitSetRequestAttributes", PASSIVE_LEVEL);
+    init(pointer).request_attributes = Attributes::read(attributes);
+}
+
+pub(crate) extern "win64" fn WdfDeviceInitSetIoInCallerContextCallback(
+    _globals: usize,
+    pointer: *mut DeviceInit,
+    callback: Option<InCallerContext>,
+) {
+    called("WdfDeviceInitSetIoInCallerContextCallback", PASSIVE_LEVEL);
+    init(pointer).in_caller_context = callback;
+}
+
+pub(crate) extern "win64" fn WdfDeviceCreate(
+    _globals: usize,
+    pointer: *mut *mut DeviceInit,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfDeviceCreate", PASSIVE_LEVEL);
+    // SAFETY: the client's variable; a bad pointer faults, which the guard reports.
+    let asked = init(unsafe { *pointer });
+    let (client, attributes) = (asked.client.clone(), Attributes::read(attributes));
+    if attributes.parent != 0 {
+        return crate::nt::status::STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED;
+    }
+    let name = asked.name.as_deref().map(unicode);
+    let created = Cell::new(ptr::null_mut());
+    let status = IoCreateDevice(
+        crate::nt::io::driver_object(client.driver_object),
+        size_of::<HANDLE>() as u32,
+        name.as_ref().map(|(_, string)| string),
+        asked.device_type,
+        asked.characteristics,
+        asked.exclusive,
+        &created,
+    );
+    if status != STATUS_SUCCESS {
+        return status;
+    }
+    let wdm = created.get();
+    if let Some(sddl) = &asked.sddl
+        && !set_security(kernel(), wdm, sddl)
+    {
+        IoDeleteDevice(device_object(wdm));
+        return crate::nt::status::STATUS_INVALID_PARAMETER;
+    }
+    let io_type = match asked.io_type {
+        IO_BUFFERED => DO_BUFFERED_IO,
+        IO_DIRECT => DO_DIRECT_IO,
+        _ => 0,
+    };
+    let flags = &device_object(wdm).Flags;
+    flags.set(flags.get() | io_type);
+    let device = Device {
+        wdm,
+        name: asked.name.clone(),
+        file_config: asked.file_config,
+        file_attributes: asked.file_attributes,
+        request_attributes: asked.request_attributes,
+        in_caller_context: asked.in_caller_context,
+        default_queue: Mutex::new(None),
+        links: Mutex::default(),
+    };
+    let object = match object::create(&client, Kind::Device(device), &attributes, client.driver()) {
+        Ok(object) => object,
+        Err(status) => {
+            IoDeleteDevice(device_object(wdm));
+            return status;
+        }
+    };
+    // SAFETY: the extension was asked for with this size.
+    unsafe { device_object(wdm).DeviceExtension.get().cast::<HANDLE>().write(object.handle) };
+    // SAFETY: the client's variable, read above.
+    drop(release(unsafe { *pointer }));
+    // SAFETY: as above.
+    unsafe { pointer.write(ptr::null_mut()) };
+    // SAFETY: the client's out parameter; a bad pointer faults.
+    unsafe { out.write(object.handle) };
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn WdfControlFinishInitializing(_globals: usize, handle: HANDLE) {
+    called("WdfControlFinishInitializing", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let flags = &device_object(expect_kind!(object, Device).wdm).Flags;
+    flags.set(flags.get() & !DO_DEVICE_INITIALIZING);
+}
+
+pub(crate) extern "win64" fn WdfDeviceCreateSymbolicLink(
+    _globals: usize,
+    handle: HANDLE,
+    link: &UNICODE_STRING,
+) -> NTSTATUS {
+    called("WdfDeviceCreateSymbolicLink", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    let device = expect_kind!(object, Device);
+    let Some(name) = &device.name else { return STATUS_INVALID_DEVICE_REQUEST };
+    let (_units, target) = unicode(name);
+    let status = IoCreateSymbolicLink(link, &target);
+    if status == STATUS_SUCCESS {
+        device.links.lock().push(text(link));
+    }
+    status
+}
+
+pub(crate) extern "win64" fn WdfDeviceWdmGetDeviceObject(_globals: usize, handle: HANDLE) -> *mut DEVICE_OBJECT {
+    called("WdfDeviceWdmGetDeviceObject", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Device).wdm
+}
+
+pub(crate) extern "win64" fn WdfWdmDeviceGetWdfDeviceHandle(_globals: usize, device: *mut DEVICE_OBJECT) -> HANDLE {
+    called("WdfWdmDeviceGetWdfDeviceHandle", DISPATCH_LEVEL);
+    of(device).map_or(0, |object| object.handle)
+}
+
+pub(crate) extern "win64" fn WdfDeviceGetDriver(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfDeviceGetDriver", DISPATCH_LEVEL);
+    object::find(handle).client.driver()
+}
+
+pub(crate) extern "win64" fn WdfDeviceGetDefaultQueue(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfDeviceGetDefaultQueue", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Device).default_queue.lock().unwrap_or(0)
+}
+
+pub(crate) extern "win64" fn WdfFileObjectGetDevice(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfFileObjectGetDevice", DISPATCH_LEVEL);
+    object::find(handle).parent
+}
+
+pub(crate) extern "win64" fn WdfFileObjectWdmGetFileObject(_globals: usize, handle: HANDLE) -> *mut FILE_OBJECT {
+    called("WdfFileObjectWdmGetFileObject", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, File).wdm
+}
+
+impl Device {
+    /// The device object goes, with its links.
+    pub(super) fn dispose(&self) {
+        for link in std::mem::take(&mut *self.links.lock()) {
+            let (_units, link) = unicode(&link);
+            IoDeleteSymbolicLink(&link);
+        }
+        IoDeleteDevice(device_object(self.wdm));
+    }
+
+    fn file_class(&self) -> u32 {
+        self.file_config
+            .map_or(WdfFileObjectNotRequired, |config| config.FileObjectClass & !WdfFileObjectCanBeOptional)
+    }
+
+    /// The WDFFILEOBJECT of a file object.
+    pub(super) fn file(&self, file: *mut FILE_OBJECT) -> Option<Arc<Object>> {
+        if file.is_null() {
+            return None;
+        }
+        let file_object = file_object(file);
+        match self.file_class() {
+            WdfFileObjectNotRequired => None,
+            WdfFileObjectWdfCanUseFsContext => object::try_find(file_object.FsContext.get() as usize),
+            WdfFileObjectWdfCanUseFsContext2 => object::try_find(file_object.FsContext2.get() as usize),
+            _ => {
+                let framework = kernel().extension::<super::Framework>();
+                let handle = framework.files.lock().get(&(file as usize)).copied();
+                handle.and_then(object::try_find)
+            }
+        }
+    }
+
+    fn attach_file(&self, file: *mut FILE_OBJECT, handle: HANDLE) {
+        match self.file_class() {
+            WdfFileObjectWdfCanUseFsContext => file_object(file).FsContext.set(handle as _),
+            WdfFileObjectWdfCanUseFsContext2 => file_object(file).FsContext2.set(handle as _),
+            _ => {
+                kernel().extension::<super::Framework>().files.lock().insert(file as usize, handle);
+            }
+        }
+    }
+
+    /// The WDFFILEOBJECT is deleted: its open has failed, or it is closed.
+    fn end_file(&self, file: &Arc<Object>, wdm: *mut FILE_OBJECT) {
+        self.attach_file(wdm, 0);
+        kernel().extension::<super::Framework>().files.lock().remove(&(wdm as usize));
+        object::delete(file);
+    }
+
+    /// The open has been completed by the client.
+    pub(super) fn create_completed(&self, wdm: *mut FILE_OBJECT, status: NTSTATUS) {
+        if !crate::nt::status::nt_success(status)
+            && let Some(file) = self.file(wdm)
+        {
+            self.end_file(&file, wdm);
+        }
+    }
+}
+
+/// The WDFDEVICE of a device object that a client of the framework made.
+fn of(device: *mut DEVICE_OBJECT) -> Option<Arc<Object>> {
+    let extension = device_object(device).DeviceExtension.get().cast::<HANDLE>();
+    if extension.is_null() {
+        return None;
+    }
+    // SAFETY: every device of a client has a handle as its extension; 0 until it is stored.
+    object::try_find(unsafe { extension.read() })
+}
+
+fn complete(irp: &IRP, status: NTSTATUS) -> NTSTATUS {
+    irp.IoStatus.Status.set(status);
+    IofCompleteRequest(irp, 0);
+    status
+}
+
+/// Every entry of MajorFunction.
+pub(super) extern "win64" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    called("the framework's dispatch routine", DISPATCH_LEVEL);
+    let irp = irp::at(irp);
+    let Some(object) = of(wdm) else { return complete(irp, STATUS_INVALID_DEVICE_REQUEST) };
+    let Kind::Device(device) = &object.kind else { return complete(irp, STATUS_INVALID_DEVICE_REQUEST) };
+    let file = irp.current().FileObject.get();
+    match irp.current().MajorFunction.get() {
+        IRP_MJ_CREATE => create(&object, device, irp, file),
+        IRP_MJ_CLEANUP => {
+            if let Some(file) = device.file(file)
+                && let Some(callback) = device.file_config.and_then(|config| config.EvtFileCleanup)
+            {
+                callout("EvtFileCleanup", || callback(file.handle));
+            }
+            super::queue::flush_file(&object, file);
+            complete(irp, STATUS_SUCCESS)
+        }
+        IRP_MJ_CLOSE => {
+            if let Some(open) = device.file(file) {
+                if let Some(callback) = device.file_config.and_then(|config| config.EvtFileClose) {
+                    callout("EvtFileClose", || callback(open.handle));
+                }
+                device.end_file(&open, file);
+            }
+            complete(irp, STATUS_SUCCESS)
+        }
+        IRP_MJ_READ | IRP_MJ_WRITE | IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL => {
+            transfer(&object, device, irp)
+        }
+        _ => complete(irp, STATUS_INVALID_DEVICE_REQUEST),
+    }
+}
+
+fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJECT) -> NTSTATUS {
+    if device.file_class() == WdfFileObjectNotRequired {
+        return complete(irp, STATUS_SUCCESS);
+    }
+    let made = object::create(&object.client, Kind::File(File { wdm: file }), &device.file_attributes, object.handle);
+    let opened = match made {
+        Ok(opened) => opened,
+        Err(status) => return complete(irp, status),
+    };
+    device.attach_file(file, opened.handle);
+    let Some(callback) = device.file_config.and_then(|config| config.EvtDeviceFileCreate) else {
+        return complete(irp, STATUS_SUCCESS);
+    };
+    irp.mark_pending();
+    match request::create(object, irp, Purpose::Create) {
+        Ok(request) => {
+            callout("EvtDeviceFileCreate", || callback(object.handle, request.handle, opened.handle));
+        }
+        Err(status) => {
+            device.end_file(&opened, file);
+            complete(irp, status);
+        }
+    }
+    STATUS_PENDING
+}
+
+fn transfer(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
+    irp.mark_pending();
+    match request::create(object, irp, Purpose::Io) {
+        Err(status) => {
+            complete(irp, status);
+        }
+        Ok(request) => match device.in_caller_context {
+            Some(callback) => {
+                callout("EvtIoInCallerContext", || callback(object.handle, request.handle));
+            }
+            None => super::queue::deliver_to_default(object, &request),
+        },
+    }
+    STATUS_PENDING
+}
+
+pub(crate) extern "win64" fn WdfDeviceEnqueueRequest(_globals: usize, handle: HANDLE, request: HANDLE) -> NTSTATUS {
+    called("WdfDeviceEnqueueRequest", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let _: &Device = expect_kind!(object, Device);
+    super::queue::deliver_to_default(&object, &object::find(request));
+    STATUS_SUCCESS
+}

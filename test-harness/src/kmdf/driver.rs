@@ -1,0 +1,161 @@
+//! WDFDRIVER: the client's driver object, its unload, and its registry keys.
+#![allow(unsafe_code)] // reads the client's structures
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::bind::{Client, client};
+use super::device;
+use super::object::{self, Attributes, Kind, Object, expect_kind};
+use super::types::{
+    DriverObject, HANDLE, WDF_DRIVER_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfDriverInitNoDispatchOverride,
+    WdfDriverInitNonPnpDriver,
+};
+use crate::guard::{callout, violate};
+use crate::nt::irql::called;
+use crate::nt::object::ZwClose;
+use crate::nt::registry::{ZwQueryValueKey, open_key};
+use crate::nt::status::{
+    STATUS_BUFFER_OVERFLOW, STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+};
+use crate::nt::types::{DISPATCH_LEVEL, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
+use crate::thread::kernel;
+use crate::violation::Rule;
+
+pub(crate) extern "win64" fn WdfDriverCreate(
+    globals: usize,
+    driver: DriverObject,
+    _registry_path: *const UNICODE_STRING,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    config: *const WDF_DRIVER_CONFIG,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfDriverCreate", PASSIVE_LEVEL);
+    let client = client(globals);
+    // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
+    let config = unsafe { *config };
+    if config.Size as usize != size_of::<WDF_DRIVER_CONFIG>() || client.driver() != 0 {
+        violate(Rule::Framework, "WdfDriverCreate: a wrong WDF_DRIVER_CONFIG.Size, or a second driver object");
+    }
+    let non_pnp = config.DriverInitFlags & WdfDriverInitNonPnpDriver != 0;
+    if non_pnp && config.EvtDriverDeviceAdd.is_some() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let object = match object::create(&client, Kind::Driver, &Attributes::read(attributes), 0) {
+        Ok(object) => object,
+        Err(status) => return status,
+    };
+    client.set_driver(object.handle, &config);
+    let driver = crate::nt::io::driver_object(driver);
+    if config.DriverInitFlags & WdfDriverInitNoDispatchOverride == 0 {
+        for major in 0..=usize::from(IRP_MJ_MAXIMUM_FUNCTION) {
+            driver.MajorFunction[major].set(Some(device::dispatch));
+        }
+        // Without EvtDriverUnload a driver that is not PnP cannot be unloaded.
+        if config.EvtDriverUnload.is_some() || !non_pnp {
+            driver.DriverUnload.set(Some(unload));
+        }
+    }
+    if !out.is_null() {
+        // SAFETY: the client's out parameter; a bad pointer faults.
+        unsafe { out.write(object.handle) };
+    }
+    STATUS_SUCCESS
+}
+
+/// DRIVER_OBJECT.DriverUnload of every client: the client's own callback, then the end of its objects.
+extern "win64" fn unload(driver: DriverObject) {
+    called("the framework's unload routine", PASSIVE_LEVEL);
+    let found = {
+        let framework = kernel().extension::<super::Framework>();
+        let clients = framework.clients.lock();
+        clients.values().find(|client| client.driver_object == driver).cloned()
+    };
+    let Some(client) = found else { return };
+    let Some(object) = object::try_find(client.driver()) else { return };
+    let callback = client.config.lock().and_then(|config| config.EvtDriverUnload);
+    if let Some(callback) = callback {
+        callout("EvtDriverUnload", || callback(object.handle));
+    }
+    delete(&client, &object);
+}
+
+/// Deletes the driver object, and with it everything else of the client.
+pub(super) fn delete(client: &Client, driver: &Arc<Object>) {
+    client.clear_driver();
+    object::delete(driver);
+}
+
+pub(crate) extern "win64" fn WdfDriverWdmGetDriverObject(globals: usize, _driver: HANDLE) -> DriverObject {
+    called("WdfDriverWdmGetDriverObject", DISPATCH_LEVEL);
+    client(globals).driver_object
+}
+
+pub(crate) extern "win64" fn WdfWdmDriverGetWdfDriverHandle(globals: usize, _driver: DriverObject) -> HANDLE {
+    called("WdfWdmDriverGetWdfDriverHandle", DISPATCH_LEVEL);
+    client(globals).driver()
+}
+
+pub(crate) extern "win64" fn WdfDriverOpenParametersRegistryKey(
+    globals: usize,
+    driver: HANDLE,
+    _access: u32,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfDriverOpenParametersRegistryKey", PASSIVE_LEVEL);
+    let client = client(globals);
+    let path = format!("{}\\Parameters", client.registry_path);
+    let key = match open_key(kernel(), &path) {
+        Ok(key) => key,
+        Err(status) => return status,
+    };
+    let status = object::create_into(&client, Kind::Key(key), &Attributes::read(attributes), driver, out);
+    if status != STATUS_SUCCESS {
+        ZwClose(key);
+    }
+    status
+}
+
+pub(crate) extern "win64" fn WdfRegistryClose(_globals: usize, key: HANDLE) {
+    called("WdfRegistryClose", PASSIVE_LEVEL);
+    let object = object::find(key);
+    let _: &usize = expect_kind!(object, Key);
+    object::delete(&object);
+}
+
+/// KEY_VALUE_PARTIAL_INFORMATION with room for a number.
+#[repr(C)]
+struct PartialInformation {
+    title_index: u32,
+    kind: u32,
+    length: u32,
+    number: u32,
+}
+
+/// KeyValuePartialInformation.
+const PARTIAL: u32 = 2;
+const REG_DWORD: u32 = 4;
+
+pub(crate) extern "win64" fn WdfRegistryQueryULong(
+    _globals: usize,
+    key: HANDLE,
+    name: &UNICODE_STRING,
+    out: *mut u32,
+) -> NTSTATUS {
+    called("WdfRegistryQueryULong", PASSIVE_LEVEL);
+    let object = object::find(key);
+    let mut value = PartialInformation { title_index: 0, kind: 0, length: 0, number: 0 };
+    let (size, needed) = (size_of::<PartialInformation>() as u32, Cell::new(0));
+    let status =
+        ZwQueryValueKey(*expect_kind!(object, Key), name, PARTIAL, (&raw mut value).cast(), size, &needed);
+    match status {
+        STATUS_SUCCESS if value.kind == REG_DWORD => {
+            // SAFETY: the client's out parameter; a bad pointer faults.
+            unsafe { out.write(value.number) };
+            STATUS_SUCCESS
+        }
+        STATUS_SUCCESS | STATUS_BUFFER_OVERFLOW => STATUS_OBJECT_TYPE_MISMATCH,
+        other => other,
+    }
+}

@@ -1,0 +1,124 @@
+//! The framework (KMDF), re-implemented: what `WDFLDR.SYS` exports, and the function table behind it.
+//!
+//! It stands on the [`nt`](crate::nt) layer as a driver does, by the functions that ntoskrnl exports, so that Microsoft's own
+//! runtime could take its place. Semantics follow the documentation and the published KMDF source: objects are a
+//! tree, deleted children first; a request has one owner; create and device-control IRPs return STATUS_PENDING also when
+//! the client has completed them inline.
+#![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
+
+mod bind;
+mod device;
+mod driver;
+mod object;
+mod queue;
+mod request;
+mod support;
+mod types;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use crate::image::Export;
+
+/// The framework's state on one machine.
+#[derive(Default)]
+pub(crate) struct Framework {
+    objects: object::Objects,
+    /// Clients by the address of their globals.
+    clients: Mutex<HashMap<usize, Arc<bind::Client>>>,
+    /// WDFDEVICE_INITs that are neither freed nor taken.
+    inits: Mutex<HashSet<usize>>,
+    /// WDFFILEOBJECTs of devices whose files' contexts are not the framework's to use.
+    files: Mutex<HashMap<usize, usize>>,
+}
+
+/// An export of WDFLDR.SYS.
+pub(crate) fn find(name: &str) -> Option<Export> {
+    let function = match name {
+        "WdfVersionBind" => bind::WdfVersionBind as *const (),
+        "WdfVersionUnbind" => bind::WdfVersionUnbind as *const (),
+        _ => return None,
+    };
+    Some(Export::Function(crate::nt::address(function)))
+}
+
+/// Names of the function table's entries, by index.
+fn function_names() -> &'static [&'static str] {
+    static NAMES: OnceLock<Vec<&'static str>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let rows = include_str!("../../facts/kmdf_functions.tsv").lines().skip(1);
+        rows.filter_map(|row| row.split('\t').nth(1)).collect()
+    })
+}
+
+/// The address of the function of that name, if the framework has it.
+fn function(name: &str) -> Option<usize> {
+    static TABLE: OnceLock<HashMap<&'static str, usize>> = OnceLock::new();
+    TABLE.get_or_init(|| functions().iter().copied().collect()).get(name).copied()
+}
+
+/// Every function that the framework has.
+pub(crate) fn functions() -> &'static [(&'static str, usize)] {
+    macro_rules! table {
+        ($($module:ident: $($function:ident)*;)*) => {
+            vec![$($((stringify!($function), $module::$function as *const () as usize),)*)*]
+        };
+    }
+    static FUNCTIONS: OnceLock<Vec<(&'static str, usize)>> = OnceLock::new();
+    FUNCTIONS.get_or_init(|| {
+        table! {
+            driver: WdfDriverCreate WdfDriverWdmGetDriverObject WdfWdmDriverGetWdfDriverHandle
+                WdfDriverOpenParametersRegistryKey WdfRegistryClose WdfRegistryQueryULong;
+            object: WdfObjectGetTypedContextWorker WdfObjectAllocateContext WdfObjectContextGetObject
+                WdfObjectReferenceActual WdfObjectDereferenceActual WdfObjectCreate WdfObjectDelete;
+            device: WdfControlDeviceInitAllocate WdfDeviceInitFree WdfDeviceInitAssignName WdfDeviceInitAssignSDDLString
+                WdfDeviceInitSetDeviceType WdfDeviceInitSetCharacteristics WdfDeviceInitSetExclusive
+                WdfDeviceInitSetIoType WdfDeviceInitSetFileObjectConfig WdfDeviceInitSetRequestAttributes
+                WdfDeviceInitSetIoInCallerContextCallback WdfDeviceCreate WdfControlFinishInitializing
+                WdfDeviceCreateSymbolicLink WdfDeviceWdmGetDeviceObject WdfWdmDeviceGetWdfDeviceHandle
+                WdfDeviceGetDriver WdfDeviceGetDefaultQueue WdfFileObjectGetDevice WdfFileObjectWdmGetFileObject
+                WdfDeviceEnqueueRequest;
+            queue: WdfIoQueueCreate WdfIoQueueGetDevice WdfIoQueueGetState WdfIoQueueStart WdfIoQueueStop
+                WdfIoQueueStopSynchronously WdfIoQueueDrain WdfIoQueueDrainSynchronously WdfIoQueuePurge
+                WdfIoQueuePurgeSynchronously WdfIoQueueRetrieveNextRequest WdfIoQueueRetrieveRequestByFileObject
+                WdfRequestForwardToIoQueue WdfRequestRequeue WdfRequestStopAcknowledge;
+            request: WdfRequestRetrieveInputBuffer WdfRequestRetrieveOutputBuffer WdfRequestRetrieveInputWdmMdl
+                WdfRequestRetrieveOutputWdmMdl WdfRequestGetParameters WdfRequestGetFileObject WdfRequestGetIoQueue
+                WdfRequestWdmGetIrp WdfRequestGetRequestorMode WdfRequestIsFrom32BitProcess WdfRequestGetStatus
+                WdfRequestSetInformation WdfRequestGetInformation WdfRequestIsCanceled WdfRequestMarkCancelable
+                WdfRequestMarkCancelableEx WdfRequestUnmarkCancelable WdfRequestComplete
+                WdfRequestCompleteWithInformation WdfRequestCompleteWithPriorityBoost;
+            support: WdfWorkItemCreate WdfWorkItemEnqueue WdfWorkItemFlush WdfWorkItemGetParentObject WdfTimerCreate
+                WdfTimerStart WdfTimerStop WdfTimerGetParentObject WdfSpinLockCreate WdfSpinLockAcquire
+                WdfSpinLockRelease WdfWaitLockCreate WdfWaitLockAcquire WdfWaitLockRelease WdfMemoryCreate
+                WdfMemoryCreatePreallocated WdfMemoryGetBuffer;
+        }
+    })
+}
+
+/// An object is being deleted: what it has in the kernel goes.
+fn dispose(object: &object::Object) {
+    object.kind.dispose();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_is_in_the_table_of_the_headers() {
+        let names: HashSet<_> = function_names().iter().copied().collect();
+        assert_eq!(names.len(), bind::FUNCTIONS as usize);
+        for (name, _) in functions() {
+            assert!(names.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_read_by_index() {
+        assert_eq!(function_names()[116], "WdfDriverCreate");
+        assert_eq!(function_names()[265], "WdfRequestCompleteWithInformation");
+    }
+}

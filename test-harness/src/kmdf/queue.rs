@@ -1,0 +1,579 @@
+//! WDFQUEUE: who gets a request, when, and what becomes of those that wait.
+#![allow(unsafe_code)] // reads the client's structures
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::bind::client;
+use super::device::Device;
+use super::object::{self, Attributes, Kind, Object, create_into, expect_kind};
+use super::request::{self, Owner, Request};
+use super::types::{
+    HANDLE, PFN_IO_DEFAULT, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfIoQueueDispatchManual,
+    WdfIoQueueDispatchParallel, WdfIoQueueDispatchSequential,
+};
+use crate::guard::{callout, violate};
+use crate::nt::irql::called;
+use crate::nt::status::{
+    STATUS_CANCELLED, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
+    STATUS_NO_MORE_ENTRIES, STATUS_NOT_FOUND, STATUS_SUCCESS, STATUS_WDF_BUSY, STATUS_WDF_PAUSED,
+};
+use crate::nt::types::{
+    DISPATCH_LEVEL, FILE_OBJECT, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE,
+    NTSTATUS, PASSIVE_LEVEL, PVOID,
+};
+use crate::thread::{current, kernel};
+use crate::violation::Rule;
+
+/// How a queue presents requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dispatching {
+    Sequential,
+    /// At most so many at once.
+    Parallel(usize),
+    Manual,
+}
+
+/// Whether a queue takes and presents requests.
+#[derive(Clone, Copy)]
+struct Flow {
+    accepts: bool,
+    dispatches: bool,
+}
+
+struct State {
+    flow: Flow,
+    waiting: VecDeque<HANDLE>,
+    /// Requests that the driver has of this queue.
+    presented: usize,
+    /// Called once when nothing is presented (any more): a stop, purge or drain with a callback.
+    idle: Option<(PFN_IO_DEFAULT, HANDLE)>,
+}
+
+/// A queue.
+pub(crate) struct Queue {
+    config: WDF_IO_QUEUE_CONFIG,
+    dispatching: Dispatching,
+    default: bool,
+    state: Mutex<State>,
+    became_idle: Condvar,
+}
+
+impl Queue {
+    pub(super) fn is_default(&self) -> bool {
+        self.default
+    }
+}
+
+pub(crate) extern "win64" fn WdfIoQueueCreate(
+    globals: usize,
+    device: HANDLE,
+    config: *const WDF_IO_QUEUE_CONFIG,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfIoQueueCreate", PASSIVE_LEVEL);
+    // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
+    let config = unsafe { *config };
+    if config.Size as usize != size_of::<WDF_IO_QUEUE_CONFIG>() {
+        violate(Rule::Framework, format!("WDF_IO_QUEUE_CONFIG.Size is {}, not 96", config.Size));
+    }
+    let dispatching = match config.DispatchType {
+        WdfIoQueueDispatchSequential => Dispatching::Sequential,
+        WdfIoQueueDispatchParallel if config.NumberOfPresentedRequests != 0 => {
+            Dispatching::Parallel(config.NumberOfPresentedRequests as usize)
+        }
+        WdfIoQueueDispatchManual => Dispatching::Manual,
+        _ => return STATUS_INVALID_PARAMETER,
+    };
+    let callbacks = [
+        config.EvtIoDefault.is_some(),
+        config.EvtIoRead.is_some(),
+        config.EvtIoWrite.is_some(),
+        config.EvtIoDeviceControl.is_some(),
+        config.EvtIoInternalDeviceControl.is_some(),
+    ];
+    if dispatching != Dispatching::Manual && !callbacks.contains(&true) {
+        return crate::nt::status::STATUS_WDF_NO_CALLBACK;
+    }
+    let owner = object::find(device);
+    let device_data: &Device = expect_kind!(owner, Device);
+    if config.DefaultQueue != 0 && device_data.default_queue.lock().is_some() {
+        return crate::nt::status::STATUS_UNSUCCESSFUL;
+    }
+    let queue = Queue {
+        config,
+        dispatching,
+        default: config.DefaultQueue != 0,
+        state: Mutex::new(State {
+            flow: Flow { accepts: true, dispatches: true },
+            waiting: VecDeque::new(),
+            presented: 0,
+            idle: None,
+        }),
+        became_idle: Condvar::new(),
+    };
+    let mut handle = 0;
+    let status =
+        create_into(&client(globals), Kind::Queue(queue), &Attributes::read(attributes), device, &raw mut handle);
+    if status != STATUS_SUCCESS {
+        return status;
+    }
+    if config.DefaultQueue != 0 {
+        *device_data.default_queue.lock() = Some(handle);
+    }
+    if !out.is_null() {
+        // SAFETY: the client's out parameter; a bad pointer faults.
+        unsafe { out.write(handle) };
+    }
+    STATUS_SUCCESS
+}
+
+/// A request goes to the default queue of its device.
+pub(super) fn deliver_to_default(device: &Arc<Object>, request: &Arc<Object>) {
+    let queue = *expect_kind!(device, Device).default_queue.lock();
+    match queue.and_then(object::try_find) {
+        Some(queue) => {
+            if let Err(status) = insert(&queue, request) {
+                request::complete(request, status, Some(0));
+            }
+        }
+        None => request::complete(request, STATUS_INVALID_DEVICE_REQUEST, Some(0)),
+    }
+}
+
+/// Puts a request into a queue, which presents it as soon as it may.
+fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
+    let queue = expect_kind!(object, Queue);
+    let data = expect_kind!(request, Request);
+    {
+        let mut state = queue.state.lock();
+        if !state.flow.accepts {
+            return Err(STATUS_INVALID_DEVICE_STATE);
+        }
+        data.set_owner(Owner::Framework);
+        data.queue.store(object.handle, Ordering::Release);
+        state.waiting.push_back(request.handle);
+    }
+    if !request::arm_cancel(request, data) {
+        cancelled_in_queue(request, data);
+        return Ok(());
+    }
+    pump(object);
+    Ok(())
+}
+
+/// Takes the next request out that may be presented, and that is not being cancelled.
+fn next(queue: &Queue, wanted: impl Fn(&Request) -> bool, manual: bool) -> Option<Arc<Object>> {
+    loop {
+        let taken = {
+            let mut state = queue.state.lock();
+            if !state.flow.dispatches {
+                return None;
+            }
+            let room = match queue.dispatching {
+                Dispatching::Sequential => state.presented == 0,
+                Dispatching::Parallel(limit) => state.presented < limit,
+                Dispatching::Manual => manual,
+            };
+            if !room && !manual {
+                return None;
+            }
+            let position = state.waiting.iter().position(|handle| {
+                object::try_find(*handle).is_some_and(|object| match &object.kind {
+                    Kind::Request(request) => wanted(request),
+                    _ => false,
+                })
+            })?;
+            let handle = state.waiting.remove(position)?;
+            state.presented += 1;
+            handle
+        };
+        let object = object::find(taken);
+        let request = expect_kind!(object, Request);
+        if request::disarm_cancel(request) {
+            request.set_owner(Owner::Driver);
+            return Some(object);
+        }
+        // Its cancel routine runs elsewhere: that one completes it.
+        queue.state.lock().presented -= 1;
+    }
+}
+
+thread_local! {
+    /// Queues whose requests this thread is presenting: a completion inside a callback does not present from within it.
+    static PUMPING: RefCell<Vec<HANDLE>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Presents what may be presented.
+fn pump(object: &Arc<Object>) {
+    let queue = expect_kind!(object, Queue);
+    if queue.dispatching == Dispatching::Manual {
+        return;
+    }
+    if object.passive && current().irql.get() > PASSIVE_LEVEL {
+        let (kernel, handle) = (&current().kernel, object.handle);
+        kernel.workers.queue(kernel, move || {
+            if let Some(object) = object::try_find(handle) {
+                pump(&object);
+            }
+        });
+        return;
+    }
+    let nested = queue.dispatching == Dispatching::Sequential && PUMPING.with_borrow(|on| on.contains(&object.handle));
+    if nested {
+        return;
+    }
+    PUMPING.with_borrow_mut(|on| on.push(object.handle));
+    while let Some(request) = next(queue, |_| true, false) {
+        present(object, queue, &request);
+    }
+    PUMPING.with_borrow_mut(|on| on.retain(|handle| *handle != object.handle));
+}
+
+/// Calls the driver with a request.
+fn present(object: &Arc<Object>, queue: &Queue, request: &Arc<Object>) {
+    let (handle, config) = (object.handle, &queue.config);
+    let location = expect_kind!(request, Request).irp().current();
+    let control = location.Parameters.device_io_control();
+    let length = location.Parameters.read_write().Length as usize;
+    let (output, input, code) =
+        (control.OutputBufferLength as usize, control.InputBufferLength as usize, control.IoControlCode);
+    let id = request.handle;
+    let zero_length = |major| {
+        matches!(major, IRP_MJ_READ | IRP_MJ_WRITE) && length == 0 && config.AllowZeroLengthRequests == 0
+    };
+    match location.MajorFunction.get() {
+        major if zero_length(major) => request::complete(request, STATUS_SUCCESS, Some(0)),
+        IRP_MJ_READ if config.EvtIoRead.is_some() => {
+            config.EvtIoRead.map(|callback| callout("EvtIoRead", || callback(handle, id, length)));
+        }
+        IRP_MJ_WRITE if config.EvtIoWrite.is_some() => {
+            config.EvtIoWrite.map(|callback| callout("EvtIoWrite", || callback(handle, id, length)));
+        }
+        IRP_MJ_DEVICE_CONTROL if config.EvtIoDeviceControl.is_some() => {
+            config
+                .EvtIoDeviceControl
+                .map(|callback| callout("EvtIoDeviceControl", || callback(handle, id, output, input, code)));
+        }
+        IRP_MJ_INTERNAL_DEVICE_CONTROL if config.EvtIoInternalDeviceControl.is_some() => {
+            config
+                .EvtIoInternalDeviceControl
+                .map(|callback| callout("EvtIoInternalDeviceControl", || callback(handle, id, output, input, code)));
+        }
+        _ => match config.EvtIoDefault {
+            Some(callback) => {
+                callout("EvtIoDefault", || callback(handle, id));
+            }
+            None => request::complete(request, STATUS_INVALID_DEVICE_REQUEST, Some(0)),
+        },
+    }
+}
+
+/// A request that the queue had presented is completed, or has left the queue: the next one may come.
+pub(super) fn completed(handle: HANDLE) {
+    let Some(object) = object::try_find(handle) else { return };
+    let Kind::Queue(queue) = &object.kind else { return };
+    left(queue, handle);
+    pump(&object);
+}
+
+/// One request fewer is presented.
+fn left(queue: &Queue, handle: HANDLE) {
+    let idle = {
+        let mut state = queue.state.lock();
+        state.presented = state.presented.saturating_sub(1);
+        if state.presented == 0 && (state.waiting.is_empty() || !state.flow.dispatches) {
+            queue.became_idle.notify_all();
+            state.idle.take()
+        } else {
+            None
+        }
+    };
+    if let Some((callback, context)) = idle {
+        callout("EvtIoQueueState", || callback(handle, context));
+    }
+}
+
+/// The IRP of a waiting request has been cancelled.
+pub(super) fn cancelled_in_queue(object: &Arc<Object>, request: &Request) {
+    let handle = request.queue.load(Ordering::Acquire);
+    let Some(owner) = object::try_find(handle) else { return };
+    let Kind::Queue(queue) = &owner.kind else { return };
+    queue.state.lock().waiting.retain(|waiting| *waiting != object.handle);
+    // It is not presented, so its completion must not make room.
+    request.queue.store(0, Ordering::Release);
+    match queue.config.EvtIoCanceledOnQueue {
+        Some(callback) => {
+            request.set_owner(Owner::Driver);
+            callout("EvtIoCanceledOnQueue", || callback(handle, object.handle));
+        }
+        None => request::complete(object, STATUS_CANCELLED, Some(0)),
+    }
+}
+
+/// Cancels the waiting requests of the device that `wanted` picks.
+fn flush(queue: &Queue, wanted: impl Fn(&Request) -> bool) {
+    loop {
+        let picked = {
+            let mut state = queue.state.lock();
+            let position = state.waiting.iter().position(|handle| {
+                object::try_find(*handle)
+                    .is_some_and(|object| matches!(&object.kind, Kind::Request(request) if wanted(request)))
+            });
+            position.and_then(|position| state.waiting.remove(position))
+        };
+        let Some(object) = picked.map(object::find) else { return };
+        let request = expect_kind!(object, Request);
+        if request::disarm_cancel(request) {
+            cancelled_in_queue(&object, request);
+        }
+    }
+}
+
+/// IRP_MJ_CLEANUP: what a file object still has waiting in the device's queues is cancelled.
+pub(super) fn flush_file(device: &Arc<Object>, file: *mut FILE_OBJECT) {
+    for child in device.children() {
+        if let Some(object) = object::try_find(child)
+            && let Kind::Queue(queue) = &object.kind
+        {
+            flush(queue, |request| request.file_object() == file);
+        }
+    }
+}
+
+pub(crate) extern "win64" fn WdfIoQueueGetDevice(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfIoQueueGetDevice", DISPATCH_LEVEL);
+    object::find(handle).parent
+}
+
+/// WDF_IO_QUEUE_STATE.
+const ACCEPT_REQUESTS: u32 = 1;
+const DISPATCH_REQUESTS: u32 = 2;
+const NO_REQUESTS: u32 = 4;
+const DRIVER_NO_REQUESTS: u32 = 8;
+
+pub(crate) extern "win64" fn WdfIoQueueGetState(
+    _globals: usize,
+    handle: HANDLE,
+    waiting: *mut u32,
+    presented: *mut u32,
+) -> u32 {
+    called("WdfIoQueueGetState", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let state = expect_kind!(object, Queue).state.lock();
+    let (queued, given) = (state.waiting.len(), state.presented);
+    let bits = [
+        (state.flow.accepts, ACCEPT_REQUESTS),
+        (state.flow.dispatches, DISPATCH_REQUESTS),
+        (queued == 0, NO_REQUESTS),
+        (given == 0, DRIVER_NO_REQUESTS),
+    ];
+    drop(state);
+    for (out, count) in [(waiting, queued), (presented, given)] {
+        if !out.is_null() {
+            // SAFETY: the client's out parameter; a bad pointer faults, which the guard reports.
+            unsafe { out.write(u32::try_from(count).unwrap_or(u32::MAX)) };
+        }
+    }
+    bits.into_iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum()
+}
+
+pub(crate) extern "win64" fn WdfIoQueueStart(_globals: usize, handle: HANDLE) {
+    called("WdfIoQueueStart", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Queue).state.lock().flow = Flow { accepts: true, dispatches: true };
+    pump(&object);
+}
+
+/// Changes the flow; `callback` is called when the driver has no request of the queue.
+fn change(object: &Arc<Object>, flow: Flow, callback: Option<PFN_IO_DEFAULT>, context: HANDLE) {
+    let queue = expect_kind!(object, Queue);
+    let now = {
+        let mut state = queue.state.lock();
+        state.flow = flow;
+        let idle = state.presented == 0 && (state.waiting.is_empty() || !flow.dispatches);
+        match callback {
+            Some(callback) if !idle => {
+                state.idle = Some((callback, context));
+                None
+            }
+            other => other,
+        }
+    };
+    if let Some(callback) = now {
+        callout("EvtIoQueueState", || callback(object.handle, context));
+    }
+}
+
+/// Waits until the driver has no request of the queue.
+fn wait_idle(queue: &Queue) {
+    let mut state = queue.state.lock();
+    while state.presented != 0 || state.flow.dispatches && !state.waiting.is_empty() {
+        if kernel().is_stopped() {
+            drop(state);
+            crate::guard::escape();
+        }
+        queue.became_idle.wait_for(&mut state, std::time::Duration::from_millis(50));
+    }
+}
+
+const STOPPED: Flow = Flow { accepts: true, dispatches: false };
+const PURGED: Flow = Flow { accepts: false, dispatches: true };
+
+pub(crate) extern "win64" fn WdfIoQueueStop(
+    _globals: usize,
+    handle: HANDLE,
+    callback: Option<PFN_IO_DEFAULT>,
+    context: HANDLE,
+) {
+    called("WdfIoQueueStop", DISPATCH_LEVEL);
+    change(&object::find(handle), STOPPED, callback, context);
+}
+
+pub(crate) extern "win64" fn WdfIoQueueStopSynchronously(_globals: usize, handle: HANDLE) {
+    called("WdfIoQueueStopSynchronously", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    change(&object, STOPPED, None, 0);
+    wait_idle(expect_kind!(object, Queue));
+}
+
+pub(crate) extern "win64" fn WdfIoQueueDrain(
+    _globals: usize,
+    handle: HANDLE,
+    callback: Option<PFN_IO_DEFAULT>,
+    context: HANDLE,
+) {
+    called("WdfIoQueueDrain", DISPATCH_LEVEL);
+    change(&object::find(handle), PURGED, callback, context);
+}
+
+pub(crate) extern "win64" fn WdfIoQueueDrainSynchronously(_globals: usize, handle: HANDLE) {
+    called("WdfIoQueueDrainSynchronously", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    change(&object, PURGED, None, 0);
+    wait_idle(expect_kind!(object, Queue));
+}
+
+/// Cancels what waits, and the cancelable requests that the driver has.
+fn purge(object: &Arc<Object>) {
+    let queue = expect_kind!(object, Queue);
+    queue.state.lock().flow = PURGED;
+    flush(queue, |_| true);
+    let device = object::find(object.parent);
+    for child in device.children() {
+        if let Some(request) = object::try_find(child)
+            && let Kind::Request(data) = &request.kind
+            && data.queue.load(Ordering::Acquire) == object.handle
+        {
+            crate::nt::irp::IoCancelIrp(data.irp());
+        }
+    }
+}
+
+pub(crate) extern "win64" fn WdfIoQueuePurge(
+    _globals: usize,
+    handle: HANDLE,
+    callback: Option<PFN_IO_DEFAULT>,
+    context: HANDLE,
+) {
+    called("WdfIoQueuePurge", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    purge(&object);
+    change(&object, PURGED, callback, context);
+}
+
+pub(crate) extern "win64" fn WdfIoQueuePurgeSynchronously(_globals: usize, handle: HANDLE) {
+    called("WdfIoQueuePurgeSynchronously", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    purge(&object);
+    wait_idle(expect_kind!(object, Queue));
+}
+
+fn retrieve(handle: HANDLE, wanted: impl Fn(&Request) -> bool, out: *mut HANDLE) -> NTSTATUS {
+    let object = object::find(handle);
+    let queue = expect_kind!(object, Queue);
+    if !queue.state.lock().flow.dispatches {
+        return STATUS_WDF_PAUSED;
+    }
+    match next(queue, wanted, true) {
+        Some(request) => {
+            // SAFETY: the client's out parameter; a bad pointer faults.
+            unsafe { out.write(request.handle) };
+            STATUS_SUCCESS
+        }
+        None => STATUS_NO_MORE_ENTRIES,
+    }
+}
+
+pub(crate) extern "win64" fn WdfIoQueueRetrieveNextRequest(
+    _globals: usize,
+    handle: HANDLE,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfIoQueueRetrieveNextRequest", DISPATCH_LEVEL);
+    retrieve(handle, |_| true, out)
+}
+
+pub(crate) extern "win64" fn WdfIoQueueRetrieveRequestByFileObject(
+    _globals: usize,
+    handle: HANDLE,
+    file: HANDLE,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfIoQueueRetrieveRequestByFileObject", DISPATCH_LEVEL);
+    let file = object::find(file);
+    let wdm = expect_kind!(file, File).wdm;
+    retrieve(handle, |request| request.file_object() == wdm, out)
+}
+
+pub(crate) extern "win64" fn WdfRequestForwardToIoQueue(_globals: usize, handle: HANDLE, target: HANDLE) -> NTSTATUS {
+    called("WdfRequestForwardToIoQueue", DISPATCH_LEVEL);
+    let (object, target) = (object::find(handle), object::find(target));
+    let request = expect_kind!(object, Request);
+    let from = request.queue.load(Ordering::Acquire);
+    if from == target.handle {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    match insert(&target, &object) {
+        Ok(()) => {
+            completed(from);
+            STATUS_SUCCESS
+        }
+        Err(_) => STATUS_WDF_BUSY,
+    }
+}
+
+pub(crate) extern "win64" fn WdfRequestRequeue(_globals: usize, handle: HANDLE) -> NTSTATUS {
+    called("WdfRequestRequeue", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let request = expect_kind!(object, Request);
+    let Some(owner) = object::try_find(request.queue.load(Ordering::Acquire)) else { return STATUS_NOT_FOUND };
+    let queue = expect_kind!(owner, Queue);
+    if queue.dispatching != Dispatching::Manual {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    {
+        let mut state = queue.state.lock();
+        state.presented = state.presented.saturating_sub(1);
+        state.waiting.push_front(handle);
+    }
+    request.set_owner(Owner::Framework);
+    if !request::arm_cancel(&object, request) {
+        cancelled_in_queue(&object, request);
+    }
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn WdfRequestStopAcknowledge(_globals: usize, handle: HANDLE, _requeue: u8) {
+    called("WdfRequestStopAcknowledge", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let _: &Request = expect_kind!(object, Request);
+}
+
+/// Keeps the pointer type of the NT layer out of the way of handles.
+const _: () = assert!(size_of::<PVOID>() == size_of::<HANDLE>());

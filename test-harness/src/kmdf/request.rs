@@ -1,0 +1,499 @@
+//! WDFREQUEST: an IRP on its way through the framework.
+#![allow(unsafe_code)] // writes the client's out parameters
+
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+
+use super::device::Device;
+use super::object::{self, Kind, Object, expect_kind};
+use super::types::{HANDLE, WDF_REQUEST_PARAMETERS};
+use crate::guard::{callout, violate};
+use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCompleteRequest};
+use crate::nt::irql::called;
+use crate::nt::mdl::{self, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool, MmMapLockedPagesSpecifyCache};
+use crate::nt::status::{
+    STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_SUCCESS,
+};
+use crate::nt::types::{
+    DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IRP, IRP_MJ_DEVICE_CONTROL,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_OUT_DIRECT,
+    NTSTATUS, PVOID,
+};
+use crate::thread::current;
+use crate::violation::Rule;
+
+/// What the request was made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The open of a file object.
+    Create,
+    /// Everything that goes through a queue.
+    Io,
+}
+
+/// Who has the request.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Framework,
+    Driver,
+    Completed,
+}
+
+type CancelCallback = extern "win64" fn(HANDLE);
+
+/// A request.
+pub(crate) struct Request {
+    irp: AtomicPtr<IRP>,
+    purpose: Purpose,
+    owner: AtomicU8,
+    /// The queue that presented it, or holds it.
+    pub(super) queue: AtomicUsize,
+    cancel: AtomicPtr<()>,
+    /// An MDL that the framework made for a buffered request.
+    own_mdl: AtomicPtr<MDL>,
+}
+
+/// Makes the request of an IRP.
+///
+/// # Errors
+/// STATUS_INSUFFICIENT_RESOURCES.
+pub(super) fn create(device: &Arc<Object>, irp: &IRP, purpose: Purpose) -> Result<Arc<Object>, NTSTATUS> {
+    let attributes = expect_kind!(device, Device).request_attributes;
+    let owner = if purpose == Purpose::Create { Owner::Driver } else { Owner::Framework };
+    let request = Request {
+        irp: AtomicPtr::new(irp.as_ptr()),
+        purpose,
+        owner: AtomicU8::new(owner as u8),
+        queue: AtomicUsize::new(0),
+        cancel: AtomicPtr::default(),
+        own_mdl: AtomicPtr::default(),
+    };
+    object::create(&device.client, Kind::Request(request), &attributes, device.handle)
+}
+
+/// A buffer of a request.
+struct Buffer {
+    address: PVOID,
+    length: usize,
+}
+
+impl Request {
+    /// The IRP; a violation if the request has been completed.
+    pub(super) fn irp<'a>(&self) -> &'a IRP {
+        let irp = self.irp.load(Ordering::Acquire);
+        if irp.is_null() {
+            violate(Rule::Framework, format!("{}: the request has been completed", current().call.get()));
+        }
+        irp::at(irp)
+    }
+
+    pub(super) fn file_object(&self) -> *mut FILE_OBJECT {
+        self.irp().current().FileObject.get()
+    }
+
+    pub(super) fn set_owner(&self, owner: Owner) {
+        self.owner.store(owner as u8, Ordering::Release);
+    }
+
+    fn expect_driver(&self) {
+        let owner = self.owner.load(Ordering::Acquire);
+        if owner != Owner::Driver as u8 {
+            let whose = if owner == Owner::Completed as u8 { "has been completed" } else { "is in a queue" };
+            violate(Rule::Framework, format!("{}: the request {whose}", current().call.get()));
+        }
+    }
+
+    /// Control code of a device control, with its method.
+    fn method(irp: &IRP) -> u32 {
+        irp.current().Parameters.device_io_control().IoControlCode & 3
+    }
+
+    fn is_control(irp: &IRP) -> bool {
+        matches!(irp.current().MajorFunction.get(), IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL)
+    }
+
+    fn mapped(irp: &IRP) -> Result<PVOID, NTSTATUS> {
+        let Some(mdl) = mdl::at(irp.MdlAddress.get()) else { return Err(STATUS_INTERNAL_ERROR) };
+        let address = match mdl.system_address() {
+            Some(address) => address,
+            None => MmMapLockedPagesSpecifyCache(mdl, 0, 1, ptr::null_mut(), 0, 16),
+        };
+        if address.is_null() { Err(STATUS_INSUFFICIENT_RESOURCES) } else { Ok(address) }
+    }
+
+    /// A read's or write's buffer.
+    fn transfer(irp: &IRP, major: u8) -> Result<Buffer, NTSTATUS> {
+        if irp.current().MajorFunction.get() != major {
+            return Err(STATUS_INVALID_DEVICE_REQUEST);
+        }
+        let length = irp.current().Parameters.read_write().Length as usize;
+        let flags = crate::nt::io::device(irp.current().DeviceObject.get()).Flags.get();
+        if length == 0 {
+            Ok(Buffer { address: ptr::null_mut(), length })
+        } else if flags & DO_BUFFERED_IO != 0 {
+            Ok(Buffer { address: irp.SystemBuffer.get(), length })
+        } else if flags & DO_DIRECT_IO != 0 {
+            Ok(Buffer { address: Self::mapped(irp)?, length })
+        } else {
+            Err(STATUS_INVALID_DEVICE_REQUEST)
+        }
+    }
+
+    fn input(&self) -> Result<Buffer, NtStatus> {
+        let irp = self.irp();
+        if !Self::is_control(irp) {
+            return Self::transfer(irp, IRP_MJ_WRITE);
+        }
+        match Self::method(irp) {
+            METHOD_BUFFERED | METHOD_IN_DIRECT | METHOD_OUT_DIRECT => {
+                let length = irp.current().Parameters.device_io_control().InputBufferLength as usize;
+                Ok(Buffer { address: irp.SystemBuffer.get(), length })
+            }
+            _ => Err(STATUS_INVALID_DEVICE_REQUEST),
+        }
+    }
+
+    fn output(&self) -> Result<Buffer, NtStatus> {
+        let irp = self.irp();
+        if !Self::is_control(irp) {
+            return Self::transfer(irp, IRP_MJ_READ);
+        }
+        let length = irp.current().Parameters.device_io_control().OutputBufferLength as usize;
+        match Self::method(irp) {
+            METHOD_BUFFERED => Ok(Buffer { address: irp.SystemBuffer.get(), length }),
+            METHOD_IN_DIRECT | METHOD_OUT_DIRECT if length == 0 => Ok(Buffer { address: ptr::null_mut(), length }),
+            METHOD_IN_DIRECT | METHOD_OUT_DIRECT => Ok(Buffer { address: Self::mapped(irp)?, length }),
+            _ => Err(STATUS_INVALID_DEVICE_REQUEST),
+        }
+    }
+}
+
+type NtStatus = NTSTATUS;
+
+/// Gives a buffer to the client, if it is as long as the client needs.
+fn give(buffer: Result<Buffer, NTSTATUS>, minimum: usize, out: *mut PVOID, length: *mut usize) -> NTSTATUS {
+    let buffer = match buffer {
+        Ok(buffer) if buffer.length == 0 || buffer.length < minimum => Err(STATUS_BUFFER_TOO_SMALL),
+        other => other,
+    };
+    let (address, size, status) = match buffer {
+        Ok(buffer) => (buffer.address, buffer.length, STATUS_SUCCESS),
+        Err(status) => (ptr::null_mut(), 0, status),
+    };
+    // SAFETY: the client's out parameter; a bad pointer faults, which the guard reports.
+    unsafe { out.write(address) };
+    if !length.is_null() {
+        // SAFETY: as above.
+        unsafe { length.write(size) };
+    }
+    status
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveInputBuffer(
+    _globals: usize,
+    handle: HANDLE,
+    minimum: usize,
+    buffer: *mut PVOID,
+    length: *mut usize,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveInputBuffer", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    give(expect_kind!(object, Request).input(), minimum, buffer, length)
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveOutputBuffer(
+    _globals: usize,
+    handle: HANDLE,
+    minimum: usize,
+    buffer: *mut PVOID,
+    length: *mut usize,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveOutputBuffer", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    give(expect_kind!(object, Request).output(), minimum, buffer, length)
+}
+
+/// The MDL of the input (`false`) or output (`true`) buffer.
+fn retrieve_mdl(handle: HANDLE, output: bool, out: *mut *mut MDL) -> NTSTATUS {
+    let object = object::find(handle);
+    let request = expect_kind!(object, Request);
+    let irp = request.irp();
+    let buffer = if output { request.output() } else { request.input() };
+    let buffer = match buffer {
+        Ok(buffer) if buffer.length == 0 => return STATUS_BUFFER_TOO_SMALL,
+        Ok(buffer) => buffer,
+        Err(status) => return status,
+    };
+    let direct = if Request::is_control(irp) {
+        output && Request::method(irp) != METHOD_BUFFERED
+    } else {
+        crate::nt::io::device(irp.current().DeviceObject.get()).Flags.get() & DO_DIRECT_IO != 0
+    };
+    let mdl = if direct {
+        irp.MdlAddress.get()
+    } else {
+        let mut mdl = request.own_mdl.load(Ordering::Acquire);
+        if mdl.is_null() {
+            mdl = IoAllocateMdl(buffer.address, u32::try_from(buffer.length).unwrap_or(u32::MAX), 0, 0, None);
+            let Some(list) = mdl::at(mdl) else { return STATUS_INSUFFICIENT_RESOURCES };
+            MmBuildMdlForNonPagedPool(list);
+            request.own_mdl.store(mdl, Ordering::Release);
+        }
+        mdl
+    };
+    // SAFETY: the client's out parameter; a bad pointer faults.
+    unsafe { out.write(mdl) };
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveInputWdmMdl(
+    _globals: usize,
+    handle: HANDLE,
+    out: *mut *mut MDL,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveInputWdmMdl", DISPATCH_LEVEL);
+    retrieve_mdl(handle, false, out)
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveOutputWdmMdl(
+    _globals: usize,
+    handle: HANDLE,
+    out: *mut *mut MDL,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveOutputWdmMdl", DISPATCH_LEVEL);
+    retrieve_mdl(handle, true, out)
+}
+
+pub(crate) extern "win64" fn WdfRequestGetParameters(
+    _globals: usize,
+    handle: HANDLE,
+    out: *mut WDF_REQUEST_PARAMETERS,
+) {
+    called("WdfRequestGetParameters", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let location = expect_kind!(object, Request).irp().current();
+    let parameters = &location.Parameters;
+    let values = match location.MajorFunction.get() {
+        IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL => {
+            let control = parameters.device_io_control();
+            [
+                control.OutputBufferLength as usize,
+                control.InputBufferLength as usize,
+                control.IoControlCode as usize,
+                control.Type3InputBuffer,
+            ]
+        }
+        _ => std::array::from_fn(|index| parameters.Argument[index].get()),
+    };
+    // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
+    let out = unsafe { &mut *out };
+    out.MinorFunction = location.MinorFunction.get();
+    out.Type = u32::from(location.MajorFunction.get());
+    out.Parameters = values;
+}
+
+pub(crate) extern "win64" fn WdfRequestGetFileObject(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfRequestGetFileObject", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let request = expect_kind!(object, Request);
+    let device = object::find(object.parent);
+    let device: &Device = expect_kind!(device, Device);
+    device.file(request.file_object()).map_or(0, |file| file.handle)
+}
+
+pub(crate) extern "win64" fn WdfRequestGetIoQueue(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfRequestGetIoQueue", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Request).queue.load(Ordering::Acquire)
+}
+
+pub(crate) extern "win64" fn WdfRequestWdmGetIrp(_globals: usize, handle: HANDLE) -> *mut IRP {
+    called("WdfRequestWdmGetIrp", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Request).irp().as_ptr()
+}
+
+pub(crate) extern "win64" fn WdfRequestGetRequestorMode(_globals: usize, handle: HANDLE) -> i8 {
+    called("WdfRequestGetRequestorMode", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Request).irp().RequestorMode.get()
+}
+
+pub(crate) extern "win64" fn WdfRequestIsFrom32BitProcess(_globals: usize, handle: HANDLE) -> u8 {
+    called("WdfRequestIsFrom32BitProcess", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    crate::nt::process::IoIs32bitProcess(Some(expect_kind!(object, Request).irp()))
+}
+
+pub(crate) extern "win64" fn WdfRequestGetStatus(_globals: usize, handle: HANDLE) -> NTSTATUS {
+    called("WdfRequestGetStatus", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Request).irp().IoStatus.Status.get()
+}
+
+pub(crate) extern "win64" fn WdfRequestSetInformation(_globals: usize, handle: HANDLE, information: usize) {
+    called("WdfRequestSetInformation", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Request).irp().IoStatus.Information.set(information);
+}
+
+pub(crate) extern "win64" fn WdfRequestGetInformation(_globals: usize, handle: HANDLE) -> usize {
+    called("WdfRequestGetInformation", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Request).irp().IoStatus.Information.get()
+}
+
+pub(crate) extern "win64" fn WdfRequestIsCanceled(_globals: usize, handle: HANDLE) -> u8 {
+    called("WdfRequestIsCanceled", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    expect_kind!(object, Request).irp().Cancel.load(Ordering::Acquire)
+}
+
+/// The cancel routine of an IRP that its driver has made cancelable, or that waits in a queue; the IRP's DriverContext names
+/// the request.
+extern "win64" fn cancel_routine(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
+    let irp = irp::at(irp);
+    let handle = irp.DriverContext[0].get() as usize;
+    let object = object::try_find(handle);
+    if let Some(object) = &object {
+        // The callback may be met by a completion elsewhere: the request stays until the callback has returned.
+        object.reference();
+    }
+    IoReleaseCancelSpinLock(irp.CancelIrql.get());
+    let Some(object) = object else { return };
+    let request = expect_kind!(object, Request);
+    let callback = request.cancel.swap(ptr::null_mut(), Ordering::AcqRel);
+    if callback.is_null() {
+        super::queue::cancelled_in_queue(&object, request);
+    } else {
+        // SAFETY: `mark` stored a callback of this type.
+        let callback: CancelCallback = unsafe { std::mem::transmute(callback) };
+        callout("EvtRequestCancel", || callback(handle));
+    }
+    object.dereference();
+}
+
+/// Sets the IRP's cancel routine; false if the IRP has been cancelled already.
+pub(super) fn arm_cancel(object: &Object, request: &Request) -> bool {
+    let irp = request.irp();
+    irp.DriverContext[0].set(object.handle as PVOID);
+    irp.CancelRoutine.store(cancel_routine as *mut _, Ordering::SeqCst);
+    let cancelled = irp.Cancel.load(Ordering::SeqCst) != 0;
+    // Whoever takes the routine out answers for the request.
+    !(cancelled && !irp.CancelRoutine.swap(ptr::null_mut(), Ordering::SeqCst).is_null())
+}
+
+/// Takes the IRP's cancel routine out; false if it has been, or is being, called.
+pub(super) fn disarm_cancel(request: &Request) -> bool {
+    !request.irp().CancelRoutine.swap(ptr::null_mut(), Ordering::SeqCst).is_null()
+}
+
+fn mark(handle: HANDLE, callback: CancelCallback) -> bool {
+    let object = object::find(handle);
+    let request = expect_kind!(object, Request);
+    request.expect_driver();
+    if !request.cancel.swap(callback as *mut (), Ordering::AcqRel).is_null() {
+        violate(Rule::Framework, format!("{}: the request is cancelable already", current().call.get()));
+    }
+    let armed = arm_cancel(&object, request);
+    if !armed {
+        request.cancel.store(ptr::null_mut(), Ordering::Release);
+    }
+    armed
+}
+
+pub(crate) extern "win64" fn WdfRequestMarkCancelableEx(
+    _globals: usize,
+    handle: HANDLE,
+    callback: CancelCallback,
+) -> NTSTATUS {
+    called("WdfRequestMarkCancelableEx", DISPATCH_LEVEL);
+    if mark(handle, callback) { STATUS_SUCCESS } else { STATUS_CANCELLED }
+}
+
+pub(crate) extern "win64" fn WdfRequestMarkCancelable(_globals: usize, handle: HANDLE, callback: CancelCallback) {
+    called("WdfRequestMarkCancelable", DISPATCH_LEVEL);
+    if !mark(handle, callback) {
+        callout("EvtRequestCancel", || callback(handle));
+    }
+}
+
+pub(crate) extern "win64" fn WdfRequestUnmarkCancelable(_globals: usize, handle: HANDLE) -> NTSTATUS {
+    called("WdfRequestUnmarkCancelable", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let request = expect_kind!(object, Request);
+    request.expect_driver();
+    if disarm_cancel(request) {
+        request.cancel.store(ptr::null_mut(), Ordering::Release);
+        STATUS_SUCCESS
+    } else if request.irp().Cancel.load(Ordering::SeqCst) != 0 {
+        STATUS_CANCELLED
+    } else {
+        violate(Rule::Framework, "WdfRequestUnmarkCancelable: the request is not cancelable")
+    }
+}
+
+/// Completes a request: its cleanup callbacks, then the IRP, then the next request of its queue.
+pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Option<usize>) {
+    let request = expect_kind!(object, Request);
+    let irp = request.irp();
+    if !irp.CancelRoutine.load(Ordering::Acquire).is_null() {
+        violate(Rule::Framework, format!("{}: the request is still cancelable", current().call.get()));
+    }
+    request.set_owner(Owner::Completed);
+    let own_mdl = request.own_mdl.swap(ptr::null_mut(), Ordering::AcqRel);
+    if let Some(mdl) = mdl::at(own_mdl) {
+        IoFreeMdl(mdl);
+    }
+    if let Some(information) = information {
+        irp.IoStatus.Information.set(information);
+    }
+    irp.IoStatus.Status.set(status);
+    let file = irp.current().FileObject.get();
+    let (queue, device) = (request.queue.load(Ordering::Acquire), object::try_find(object.parent));
+    // The client's cleanup callback sees the request whole; after it, nobody reaches the IRP through the handle.
+    object::delete(object);
+    request.irp.store(ptr::null_mut(), Ordering::Release);
+    if request.purpose == Purpose::Create
+        && let Some(device) = device
+        && let Kind::Device(device) = &device.kind
+    {
+        device.create_completed(file, status);
+    }
+    IofCompleteRequest(irp, 0);
+    super::queue::completed(queue);
+}
+
+fn complete_by_driver(handle: HANDLE, status: NTSTATUS, information: Option<usize>) {
+    let object = object::find(handle);
+    expect_kind!(object, Request).expect_driver();
+    complete(&object, status, information);
+}
+
+pub(crate) extern "win64" fn WdfRequestComplete(_globals: usize, handle: HANDLE, status: NTSTATUS) {
+    called("WdfRequestComplete", DISPATCH_LEVEL);
+    complete_by_driver(handle, status, None);
+}
+
+pub(crate) extern "win64" fn WdfRequestCompleteWithInformation(
+    _globals: usize,
+    handle: HANDLE,
+    status: NTSTATUS,
+    information: usize,
+) {
+    called("WdfRequestCompleteWithInformation", DISPATCH_LEVEL);
+    complete_by_driver(handle, status, Some(information));
+}
+
+pub(crate) extern "win64" fn WdfRequestCompleteWithPriorityBoost(
+    _globals: usize,
+    handle: HANDLE,
+    status: NTSTATUS,
+    _boost: i8,
+) {
+    called("WdfRequestCompleteWithPriorityBoost", DISPATCH_LEVEL);
+    complete_by_driver(handle, status, None);
+}

@@ -1,0 +1,401 @@
+//! Work items, timers, locks and memory objects.
+#![allow(unsafe_code)] // reads the client's structures
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::bind::client;
+use super::object::{self, Attributes, Kind, Object, create_into, expect_kind, named_parent};
+use super::types::{HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_TIMER_CONFIG, WDF_WORKITEM_CONFIG};
+use crate::guard::{callout, violate};
+use crate::kernel::Kernel;
+use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
+use crate::nt::irql::called;
+use crate::nt::pool::{ExFreePoolWithTag, Owner};
+use crate::nt::spin_lock::{KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock};
+use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use crate::nt::timer::{KeCancelTimer, KeFlushQueuedDpcs, KeInitializeDpc, KeInitializeTimer, KeSetTimerEx};
+use crate::nt::types::{
+    DISPATCH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed,
+};
+use crate::thread::{current, kernel};
+use crate::violation::Rule;
+
+/// How far a work item has come.
+#[derive(Default)]
+struct Progress {
+    queued: bool,
+    running: bool,
+}
+
+/// A work item.
+pub(crate) struct WorkItem {
+    callback: PFN_OBJECT,
+    progress: Mutex<Progress>,
+    done: Condvar,
+}
+
+pub(crate) extern "win64" fn WdfWorkItemCreate(
+    globals: usize,
+    config: *const WDF_WORKITEM_CONFIG,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfWorkItemCreate", DISPATCH_LEVEL);
+    // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
+    let config = unsafe { *config };
+    let attributes = Attributes::read(attributes);
+    let Some(callback) = config.EvtWorkItemFunc else { return STATUS_INVALID_PARAMETER };
+    if let Err(status) = named_parent(&attributes) {
+        return status;
+    }
+    let item = WorkItem { callback, progress: Mutex::default(), done: Condvar::new() };
+    create_into(&client(globals), Kind::WorkItem(item), &attributes, 0, out)
+}
+
+pub(crate) extern "win64" fn WdfWorkItemEnqueue(_globals: usize, handle: HANDLE) {
+    called("WdfWorkItemEnqueue", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let item = expect_kind!(object, WorkItem);
+    if std::mem::replace(&mut item.progress.lock().queued, true) {
+        return;
+    }
+    object.reference();
+    let kernel = &current().kernel;
+    kernel.workers.queue(kernel, move || run_work_item(&object));
+}
+
+fn run_work_item(object: &Arc<Object>) {
+    let item = expect_kind!(object, WorkItem);
+    {
+        let mut progress = item.progress.lock();
+        // One at a time: the one that runs goes on with what was queued meanwhile.
+        if progress.running {
+            drop(progress);
+            object.dereference();
+            return;
+        }
+        progress.running = true;
+    }
+    loop {
+        item.progress.lock().queued = false;
+        callout("EvtWorkItemFunc", || (item.callback)(object.handle));
+        let mut progress = item.progress.lock();
+        if !progress.queued {
+            progress.running = false;
+            item.done.notify_all();
+            break;
+        }
+    }
+    object.dereference();
+}
+
+pub(crate) extern "win64" fn WdfWorkItemFlush(_globals: usize, handle: HANDLE) {
+    called("WdfWorkItemFlush", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    wait(expect_kind!(object, WorkItem));
+}
+
+fn wait(item: &WorkItem) {
+    let mut progress = item.progress.lock();
+    while progress.queued || progress.running {
+        if kernel().is_stopped() {
+            drop(progress);
+            crate::guard::escape();
+        }
+        item.done.wait_for(&mut progress, std::time::Duration::from_millis(50));
+    }
+}
+
+pub(crate) extern "win64" fn WdfWorkItemGetParentObject(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfWorkItemGetParentObject", DISPATCH_LEVEL);
+    object::find(handle).parent
+}
+
+/// A timer.
+pub(crate) struct Timer {
+    callback: PFN_OBJECT,
+    period: u32,
+    passive: bool,
+    timer: Box<KTIMER>,
+    dpc: Box<KDPC>,
+    initialized: AtomicBool,
+}
+
+// SAFETY: timer and DPC are the kernel's own objects, which it synchronizes; they stay where they are.
+unsafe impl Send for Timer {}
+// SAFETY: as above.
+unsafe impl Sync for Timer {}
+
+pub(crate) extern "win64" fn WdfTimerCreate(
+    globals: usize,
+    config: *const WDF_TIMER_CONFIG,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfTimerCreate", DISPATCH_LEVEL);
+    // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
+    let config = unsafe { *config };
+    let attributes = Attributes::read(attributes);
+    let Some(callback) = config.EvtTimerFunc else { return STATUS_INVALID_PARAMETER };
+    let passive = attributes.execution_level == super::types::WdfExecutionLevelPassive;
+    if let Err(status) = named_parent(&attributes) {
+        return status;
+    }
+    if passive && config.Period != 0 {
+        return crate::nt::status::STATUS_NOT_SUPPORTED;
+    }
+    let timer = Timer {
+        callback,
+        period: config.Period,
+        passive,
+        timer: Box::new(KTIMER::zeroed()),
+        dpc: Box::new(KDPC::zeroed()),
+        initialized: AtomicBool::new(false),
+    };
+    create_into(&client(globals), Kind::Timer(timer), &attributes, 0, out)
+}
+
+extern "win64" fn timer_due(_dpc: *mut KDPC, context: PVOID, _first: PVOID, _second: PVOID) {
+    let Some(object) = object::try_find(context as HANDLE) else { return };
+    let Kind::Timer(timer) = &object.kind else { return };
+    if timer.passive {
+        object.reference();
+        let kernel = &current().kernel;
+        kernel.workers.queue(kernel, move || {
+            if let Kind::Timer(timer) = &object.kind {
+                callout("EvtTimerFunc", || (timer.callback)(object.handle));
+            }
+            object.dereference();
+        });
+    } else {
+        callout("EvtTimerFunc", || (timer.callback)(object.handle));
+    }
+}
+
+pub(crate) extern "win64" fn WdfTimerStart(_globals: usize, handle: HANDLE, due: i64) -> u8 {
+    called("WdfTimerStart", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let timer = expect_kind!(object, Timer);
+    if !timer.initialized.swap(true, Ordering::AcqRel) {
+        KeInitializeTimer(&timer.timer);
+        KeInitializeDpc(&timer.dpc, timer_due, handle as PVOID);
+    }
+    let dpc = std::ptr::from_ref::<KDPC>(&timer.dpc).cast_mut();
+    KeSetTimerEx(&timer.timer, due, timer.period.cast_signed(), dpc)
+}
+
+pub(crate) extern "win64" fn WdfTimerStop(_globals: usize, handle: HANDLE, wait: u8) -> u8 {
+    let highest = if wait == 0 { DISPATCH_LEVEL } else { PASSIVE_LEVEL };
+    called("WdfTimerStop", highest);
+    let object = object::find(handle);
+    stop(expect_kind!(object, Timer), wait != 0)
+}
+
+fn stop(timer: &Timer, wait: bool) -> u8 {
+    if !timer.initialized.load(Ordering::Acquire) {
+        return 0;
+    }
+    let stopped = KeCancelTimer(&timer.timer);
+    if wait {
+        KeFlushQueuedDpcs();
+    }
+    stopped
+}
+
+pub(crate) extern "win64" fn WdfTimerGetParentObject(_globals: usize, handle: HANDLE) -> HANDLE {
+    called("WdfTimerGetParentObject", DISPATCH_LEVEL);
+    object::find(handle).parent
+}
+
+pub(crate) extern "win64" fn WdfSpinLockCreate(
+    globals: usize,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfSpinLockCreate", DISPATCH_LEVEL);
+    let client = client(globals);
+    let kind = Kind::SpinLock(Box::new(KSPIN_LOCK::new(0)), AtomicUsize::new(0));
+    create_into(&client, kind, &Attributes::read(attributes), client.driver(), out)
+}
+
+fn spin_lock(object: &Object) -> (&KSPIN_LOCK, &AtomicUsize) {
+    match &object.kind {
+        Kind::SpinLock(lock, irql) => (lock, irql),
+        _ => object::wrong_type(object, "SpinLock"),
+    }
+}
+
+pub(crate) extern "win64" fn WdfSpinLockAcquire(_globals: usize, handle: HANDLE) {
+    called("WdfSpinLockAcquire", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let (lock, irql) = spin_lock(&object);
+    let old = KeAcquireSpinLockRaiseToDpc(lock);
+    irql.store(usize::from(old), Ordering::Relaxed);
+}
+
+pub(crate) extern "win64" fn WdfSpinLockRelease(_globals: usize, handle: HANDLE) {
+    called("WdfSpinLockRelease", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let (lock, irql) = spin_lock(&object);
+    let old = irql.load(Ordering::Relaxed).to_le_bytes()[0];
+    KeReleaseSpinLock(lock, old);
+}
+
+/// A wait lock: a synchronization event that is set while nobody has the lock.
+pub(crate) struct WaitLock {
+    free: Box<KEVENT>,
+    owner: AtomicUsize,
+}
+
+// SAFETY: the event is a kernel object, which the kernel synchronizes; it stays where it is.
+unsafe impl Send for WaitLock {}
+// SAFETY: as above.
+unsafe impl Sync for WaitLock {}
+
+pub(crate) extern "win64" fn WdfWaitLockCreate(
+    globals: usize,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfWaitLockCreate", DISPATCH_LEVEL);
+    let client = client(globals);
+    let lock = WaitLock { free: Box::new(KEVENT::zeroed()), owner: AtomicUsize::new(0) };
+    KeInitializeEvent(&lock.free, 1, 1);
+    create_into(&client, Kind::WaitLock(lock), &Attributes::read(attributes), client.driver(), out)
+}
+
+pub(crate) extern "win64" fn WdfWaitLockAcquire(_globals: usize, handle: HANDLE, timeout: *const i64) -> NTSTATUS {
+    // SAFETY: the client's timeout; a bad pointer faults, which the guard reports.
+    let polls = !timeout.is_null() && unsafe { *timeout } == 0;
+    called("WdfWaitLockAcquire", if polls { DISPATCH_LEVEL } else { PASSIVE_LEVEL });
+    let object = object::find(handle);
+    let lock = expect_kind!(object, WaitLock);
+    let me = current().thread.id;
+    if lock.owner.load(Ordering::Acquire) == me {
+        violate(Rule::Framework, "WdfWaitLockAcquire: the thread has this lock already");
+    }
+    // SAFETY: as above.
+    let timeout = unsafe { timeout.as_ref() };
+    let status = KeWaitForSingleObject(&lock.free.Header, 0, 0, 0, timeout);
+    if status == STATUS_SUCCESS {
+        lock.owner.store(me, Ordering::Release);
+    }
+    status
+}
+
+pub(crate) extern "win64" fn WdfWaitLockRelease(_globals: usize, handle: HANDLE) {
+    called("WdfWaitLockRelease", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let lock = expect_kind!(object, WaitLock);
+    if lock.owner.swap(0, Ordering::AcqRel) != current().thread.id {
+        violate(Rule::Framework, "WdfWaitLockRelease: the thread does not have this lock");
+    }
+    KeSetEvent(&lock.free, 0, 0);
+}
+
+/// A memory object.
+pub(crate) struct Memory {
+    buffer: Cell<usize>,
+    size: usize,
+    /// The tag, where the framework allocated the buffer.
+    tag: Option<u32>,
+}
+
+// SAFETY: the buffer's address does not change after creation; it is freed once, when the object is deleted.
+unsafe impl Sync for Memory {}
+
+pub(crate) extern "win64" fn WdfMemoryCreate(
+    globals: usize,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    _pool: u32,
+    tag: u32,
+    size: usize,
+    out: *mut HANDLE,
+    buffer: *mut PVOID,
+) -> NTSTATUS {
+    called("WdfMemoryCreate", DISPATCH_LEVEL);
+    if size == 0 {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let client = client(globals);
+    let tag = if tag == 0 { client.tag() } else { tag };
+    if kernel().faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let Some(block) = kernel().pool.allocate(size, tag, Owner::Driver, false) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    let memory = Memory { buffer: Cell::new(block as usize), size, tag: Some(tag) };
+    let status =
+        create_into(&client, Kind::Memory(memory), &Attributes::read(attributes), client.driver(), out);
+    if status != STATUS_SUCCESS {
+        ExFreePoolWithTag(block, tag);
+    } else if !buffer.is_null() {
+        // SAFETY: the client's out parameter; a bad pointer faults.
+        unsafe { buffer.write(block) };
+    }
+    status
+}
+
+pub(crate) extern "win64" fn WdfMemoryCreatePreallocated(
+    globals: usize,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    buffer: PVOID,
+    size: usize,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfMemoryCreatePreallocated", DISPATCH_LEVEL);
+    if size == 0 || buffer.is_null() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let client = client(globals);
+    let memory = Memory { buffer: Cell::new(buffer as usize), size, tag: None };
+    create_into(&client, Kind::Memory(memory), &Attributes::read(attributes), client.driver(), out)
+}
+
+pub(crate) extern "win64" fn WdfMemoryGetBuffer(_globals: usize, handle: HANDLE, size: *mut usize) -> PVOID {
+    called("WdfMemoryGetBuffer", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let memory = expect_kind!(object, Memory);
+    if !size.is_null() {
+        // SAFETY: the client's out parameter; a bad pointer faults.
+        unsafe { size.write(memory.size) };
+    }
+    memory.buffer.get() as PVOID
+}
+
+impl Kind {
+    /// What goes with an object that is deleted, before its cleanup callbacks: nothing of it runs any more afterwards.
+    pub(super) fn dispose(&self) {
+        match self {
+            Kind::Device(device) => device.dispose(),
+            Kind::WorkItem(item) if current().irql.get() == PASSIVE_LEVEL => wait(item),
+            Kind::Timer(timer) => {
+                stop(timer, current().irql.get() == PASSIVE_LEVEL);
+            }
+            Kind::Memory(memory) => {
+                if let Some(tag) = memory.tag {
+                    ExFreePoolWithTag(memory.buffer.get() as PVOID, tag);
+                }
+            }
+            Kind::Key(key) => {
+                crate::nt::object::ZwClose(*key);
+            }
+            Kind::WorkItem(_)
+            | Kind::Driver
+            | Kind::File(_)
+            | Kind::Queue(_)
+            | Kind::Request(_)
+            | Kind::SpinLock(..)
+            | Kind::WaitLock(_)
+            | Kind::General => {}
+        }
+    }
+}
+
+/// The machine whose objects these are keeps them; nothing here holds the machine.
+const _: fn(&Kernel) = |_| {};

@@ -1,0 +1,206 @@
+//! Structures that KMDF clients pass to the framework (wdf*.h, KMDF 1.31; x64). Layouts are tested against
+//! `facts/kmdf_layout.tsv`.
+#![allow(non_snake_case, non_camel_case_types, missing_docs)] // the headers' own names
+
+use std::ffi::c_void;
+
+use crate::nt::types::{DRIVER_OBJECT, NTSTATUS};
+
+/// A framework object's handle: never an address, so that none is taken for one.
+pub(crate) type HANDLE = usize;
+pub(crate) type PFN_OBJECT = extern "win64" fn(HANDLE);
+
+#[repr(C)]
+pub(crate) struct WDF_BIND_INFO2 {
+    pub(crate) Size: u32,
+    pub(crate) Component: *const u16,
+    pub(crate) Version: [u32; 3],
+    pub(crate) FuncCount: u32,
+    pub(crate) FuncTable: *mut *const usize,
+    pub(crate) Module: *mut c_void,
+    pub(crate) MinimumVersionRequired: *const u32,
+    pub(crate) ClientVersionHigherThanFramework: *mut u8,
+    pub(crate) FuncCountPtr: *mut u32,
+    pub(crate) StructCountPtr: *mut u32,
+    pub(crate) StructTable: *mut c_void,
+}
+
+#[repr(C)]
+pub(crate) struct WDF_DRIVER_GLOBALS {
+    pub(crate) Driver: HANDLE,
+    pub(crate) DriverFlags: u32,
+    pub(crate) DriverTag: u32,
+    pub(crate) DriverName: [u8; 32],
+    pub(crate) DisplaceDriverUnload: u8,
+}
+
+#[repr(C)]
+pub(crate) struct WDF_OBJECT_CONTEXT_TYPE_INFO {
+    pub(crate) Size: u32,
+    pub(crate) ContextName: *const u8,
+    pub(crate) ContextSize: usize,
+    pub(crate) UniqueType: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
+    pub(crate) EvtDriverGetUniqueContextType: Option<extern "win64" fn() -> *const WDF_OBJECT_CONTEXT_TYPE_INFO>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_OBJECT_ATTRIBUTES {
+    pub(crate) Size: u32,
+    pub(crate) EvtCleanupCallback: Option<PFN_OBJECT>,
+    pub(crate) EvtDestroyCallback: Option<PFN_OBJECT>,
+    pub(crate) ExecutionLevel: u32,
+    pub(crate) SynchronizationScope: u32,
+    pub(crate) ParentObject: HANDLE,
+    pub(crate) ContextSizeOverride: usize,
+    pub(crate) ContextTypeInfo: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
+}
+
+pub(crate) const WdfExecutionLevelInheritFromParent: u32 = 1;
+pub(crate) const WdfExecutionLevelPassive: u32 = 2;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_DRIVER_CONFIG {
+    pub(crate) Size: u32,
+    pub(crate) EvtDriverDeviceAdd: Option<extern "win64" fn(HANDLE, *mut c_void) -> NTSTATUS>,
+    pub(crate) EvtDriverUnload: Option<PFN_OBJECT>,
+    pub(crate) DriverInitFlags: u32,
+    pub(crate) DriverPoolTag: u32,
+}
+
+pub(crate) const WdfDriverInitNonPnpDriver: u32 = 1;
+pub(crate) const WdfDriverInitNoDispatchOverride: u32 = 2;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_FILEOBJECT_CONFIG {
+    pub(crate) Size: u32,
+    pub(crate) EvtDeviceFileCreate: Option<extern "win64" fn(HANDLE, HANDLE, HANDLE)>,
+    pub(crate) EvtFileClose: Option<PFN_OBJECT>,
+    pub(crate) EvtFileCleanup: Option<PFN_OBJECT>,
+    pub(crate) AutoForwardCleanupClose: u32,
+    pub(crate) FileObjectClass: u32,
+}
+
+pub(crate) const WdfFileObjectNotRequired: u32 = 1;
+pub(crate) const WdfFileObjectWdfCanUseFsContext: u32 = 2;
+pub(crate) const WdfFileObjectWdfCanUseFsContext2: u32 = 3;
+pub(crate) const WdfFileObjectCanBeOptional: u32 = 0x8000_0000;
+
+pub(crate) type PFN_IO_DEFAULT = extern "win64" fn(HANDLE, HANDLE);
+pub(crate) type PFN_IO_TRANSFER = extern "win64" fn(HANDLE, HANDLE, usize);
+pub(crate) type PFN_IO_CONTROL = extern "win64" fn(HANDLE, HANDLE, usize, usize, u32);
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_IO_QUEUE_CONFIG {
+    pub(crate) Size: u32,
+    pub(crate) DispatchType: u32,
+    pub(crate) PowerManaged: u32,
+    pub(crate) AllowZeroLengthRequests: u8,
+    pub(crate) DefaultQueue: u8,
+    pub(crate) EvtIoDefault: Option<PFN_IO_DEFAULT>,
+    pub(crate) EvtIoRead: Option<PFN_IO_TRANSFER>,
+    pub(crate) EvtIoWrite: Option<PFN_IO_TRANSFER>,
+    pub(crate) EvtIoDeviceControl: Option<PFN_IO_CONTROL>,
+    pub(crate) EvtIoInternalDeviceControl: Option<PFN_IO_CONTROL>,
+    pub(crate) EvtIoStop: Option<extern "win64" fn(HANDLE, HANDLE, u32)>,
+    pub(crate) EvtIoResume: Option<PFN_IO_DEFAULT>,
+    pub(crate) EvtIoCanceledOnQueue: Option<PFN_IO_DEFAULT>,
+    pub(crate) NumberOfPresentedRequests: u32,
+    pub(crate) Driver: HANDLE,
+}
+
+pub(crate) const WdfIoQueueDispatchSequential: u32 = 1;
+pub(crate) const WdfIoQueueDispatchParallel: u32 = 2;
+pub(crate) const WdfIoQueueDispatchManual: u32 = 3;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_WORKITEM_CONFIG {
+    pub(crate) Size: u32,
+    pub(crate) EvtWorkItemFunc: Option<PFN_OBJECT>,
+    pub(crate) AutomaticSerialization: u8,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_TIMER_CONFIG {
+    pub(crate) Size: u32,
+    pub(crate) EvtTimerFunc: Option<PFN_OBJECT>,
+    pub(crate) Period: u32,
+    pub(crate) AutomaticSerialization: u8,
+    pub(crate) TolerableDelay: u32,
+    pub(crate) UseHighResolutionTimer: UseHighResolutionTimer,
+}
+
+/// The member is declared with eight bytes' alignment.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct UseHighResolutionTimer(pub(crate) u8);
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_REQUEST_PARAMETERS {
+    pub(crate) Size: u16,
+    pub(crate) MinorFunction: u8,
+    pub(crate) Type: u32,
+    /// Read, Write: Length, Key, DeviceOffset. DeviceIoControl: OutputBufferLength, InputBufferLength, IoControlCode.
+    pub(crate) Parameters: [usize; 4],
+}
+
+/// A driver object's address, for keys of maps.
+pub(crate) type DriverObject = *mut DRIVER_OBJECT;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::mem::offset_of;
+
+    /// Sizes and field offsets of the table, by structure.
+    fn facts() -> HashMap<&'static str, (usize, HashMap<&'static str, usize>)> {
+        let mut structures = HashMap::new();
+        let mut name = "";
+        for line in include_str!("../../facts/kmdf_layout.tsv").lines().skip(1) {
+            let cells: Vec<_> = line.split('\t').collect();
+            if let ["", field, offset, ..] = cells[..] {
+                let entry: &mut (usize, HashMap<_, _>) = structures.get_mut(name).expect("a structure row comes first");
+                entry.1.insert(field, offset.parse().unwrap());
+            } else {
+                name = cells[0];
+                structures.insert(name, (cells[1].parse().unwrap(), HashMap::new()));
+            }
+        }
+        structures
+    }
+
+    #[test]
+    fn layouts_are_the_headers() {
+        let facts = facts();
+        macro_rules! check {
+            ($($name:ident: $($field:ident)*;)*) => {$(
+                let (size, fields) = &facts[stringify!($name)];
+                assert_eq!(size_of::<$name>(), *size, stringify!($name));
+                $(assert_eq!(offset_of!($name, $field), fields[stringify!($field)], stringify!($name.$field));)*
+            )*};
+        }
+        check! {
+            WDF_DRIVER_GLOBALS: Driver DriverFlags DriverTag DriverName DisplaceDriverUnload;
+            WDF_OBJECT_ATTRIBUTES: Size EvtCleanupCallback EvtDestroyCallback ExecutionLevel SynchronizationScope
+                ParentObject ContextSizeOverride ContextTypeInfo;
+            WDF_OBJECT_CONTEXT_TYPE_INFO: Size ContextName ContextSize UniqueType EvtDriverGetUniqueContextType;
+            WDF_DRIVER_CONFIG: Size EvtDriverDeviceAdd EvtDriverUnload DriverInitFlags DriverPoolTag;
+            WDF_FILEOBJECT_CONFIG: Size EvtDeviceFileCreate EvtFileClose EvtFileCleanup AutoForwardCleanupClose
+                FileObjectClass;
+            WDF_IO_QUEUE_CONFIG: Size DispatchType PowerManaged AllowZeroLengthRequests DefaultQueue EvtIoDefault
+                EvtIoRead EvtIoWrite EvtIoDeviceControl EvtIoInternalDeviceControl EvtIoStop EvtIoResume
+                EvtIoCanceledOnQueue NumberOfPresentedRequests Driver;
+            WDF_WORKITEM_CONFIG: Size EvtWorkItemFunc AutomaticSerialization;
+            WDF_TIMER_CONFIG: Size EvtTimerFunc Period AutomaticSerialization TolerableDelay UseHighResolutionTimer;
+            WDF_REQUEST_PARAMETERS: Size MinorFunction Type;
+        }
+        assert_eq!(size_of::<WDF_BIND_INFO2>(), 88);
+    }
+}
