@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{Arch, Artifacts, ToolchainSource, progress::run_quietly, stand_in};
+use crate::{Arch, Artifacts, Task, ToolchainSource, progress::run_quietly, stand_in};
 
 /// The driver model, which decides the entry point and what is linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct CDriver {
 /// # Errors
 /// The toolchain or the headers cannot be set up.
 pub fn kernel_c_compiler(source: ToolchainSource, arch: Arch) -> Result<Command> {
-    let (toolchain, kit) = stand_in::set_up(source, arch)?;
+    let (toolchain, kit) = stand_in::set_up(source, arch, Task::Build)?;
     let mut command = toolchain.command(toolchain.llvm.bin.join("clang"));
     command.args(stand_in::compiler_flags(&kit.root, arch));
     Ok(command)
@@ -48,7 +48,7 @@ pub fn kernel_c_compiler(source: ToolchainSource, arch: Arch) -> Result<Command>
 /// # Errors
 /// The toolchain cannot be set up, or the compiler or linker refuses the files; the error holds what they said.
 pub fn build_c(driver: &CDriver, folder: &Path) -> Result<Artifacts> {
-    let (toolchain, kit) = stand_in::set_up(ToolchainSource::Any, driver.arch)?;
+    let (toolchain, kit) = stand_in::set_up(ToolchainSource::Any, driver.arch, Task::Build)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let file = |extension: &str| folder.join(&driver.name).with_extension(extension);
     let artifacts = Artifacts { image: file("sys"), symbols: file("pdb"), map: file("map") };

@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    Options, Profile, lock_output, output_root,
+    Arch, Options, Profile, ToolchainSource, lock_output, output_root,
     progress::{run_quietly, say},
     stand_in,
     symlink::symlink,
-    toolchain::{RustLibrary, Toolchain, tool_variables},
+    toolchain::{Rust, RustLibrary, Toolchain, tool_variables},
     workspace_root,
 };
 
@@ -28,39 +28,76 @@ pub enum Task {
     Clippy,
 }
 
-/// Where cargo compiles: apart from the workspace's own target folder, whose artifacts another compiler made.
-pub(crate) fn target_folder() -> PathBuf {
-    output_root().join("build")
+/// Where cargo compiles: apart from the workspace's own target folder, whose artifacts another compiler made; and one folder
+/// for the installed Rust, one for the private, so that going from one to the other rebuilds nothing.
+pub(crate) fn target_folders() -> [PathBuf; 2] {
+    ["build", "build-private"].map(|folder| output_root().join(folder))
 }
 
-/// Runs one task to its end.
-pub(crate) fn run(options: &Options, task: Task) -> Result<()> {
-    let mut command = if cfg!(windows) { with_the_wdk(options, task) } else { with_the_stand_in(options, task)? };
+fn target_folder(rust: &Rust) -> PathBuf {
+    let [installed, private] = target_folders();
+    if rust.cargo.starts_with(output_root()) { private } else { installed }
+}
+
+/// Runs one task to its end. The target folder it was done in.
+pub(crate) fn run(options: &Options, task: Task) -> Result<PathBuf> {
+    let (command, folder) = if cfg!(windows) { with_the_wdk(options, task) } else { with_the_stand_in(options, task)? };
+    let what = format!("{} for {}", options.package, options.arch.triple());
+    run_to_success(command, &what)?;
+    Ok(folder)
+}
+
+fn run_to_success(mut command: Command, what: &str) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     if !status.success() {
-        bail!("cargo could not build {} for {} ({status})", options.package, options.arch.triple());
+        bail!("cargo failed on {what} ({status})");
     }
     Ok(())
 }
 
-/// The installed WDK is found by wdk-build itself. (Not run yet: no Windows machine has built this workspace.)
-fn with_the_wdk(options: &Options, task: Task) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags());
-    add_arguments(&mut command, options, task);
-    command
+/// Lints a user-mode package for Windows: what only compiles there is seen on Linux too.
+///
+/// # Errors
+/// A Rust that compiles for Windows cannot be set up, or clippy or the compiler complains; their words are on stderr by then.
+pub fn check_user_mode(package: &str, source: ToolchainSource, arch: Arch) -> Result<()> {
+    let (toolchain, _) = stand_in::set_up(source, arch, Task::Clippy)?;
+    let folder = target_folder(&toolchain.rust);
+    let options = Options { package: package.to_owned(), arch, profile: Profile::Dev, toolchain: source };
+    let mut command = toolchain.command(toolchain.rust.cargo_clippy());
+    command.env("CARGO", &toolchain.rust.cargo).env("RUSTC", &toolchain.rust.rustc).arg("clippy");
+    add_arguments(&mut command, &options, &folder);
+    match toolchain.rust.library {
+        RustLibrary::Installed => {}
+        RustLibrary::Source => {
+            command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
+        }
+    }
+    command.args(["--", "-Dwarnings"]);
+    run_to_success(command, &format!("{package} for {}", arch.triple()))
 }
 
-fn with_the_stand_in(options: &Options, task: Task) -> Result<Command> {
-    let (toolchain, kit) = stand_in::set_up(options.toolchain, options.arch)?;
+/// The installed WDK is found by wdk-build itself. (Not run yet: no Windows machine has built this workspace.)
+fn with_the_wdk(options: &Options, task: Task) -> (Command, PathBuf) {
+    let [folder, _] = target_folders();
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags()).arg(task.subcommand()).arg("--lib");
+    add_arguments(&mut command, options, &folder);
+    deny_warnings(&mut command, task);
+    (command, folder)
+}
+
+fn with_the_stand_in(options: &Options, task: Task) -> Result<(Command, PathBuf)> {
+    let (toolchain, kit) = stand_in::set_up(options.toolchain, options.arch, task)?;
     let (wrapper, clang_cl) = make_host_tools(&toolchain)?;
+
+    let folder = target_folder(&toolchain.rust);
 
     let mut command = match task {
         Task::Build | Task::Check => toolchain.command(&toolchain.rust.cargo),
         Task::Clippy => {
-            let mut command = toolchain.command(clippy_beside(&toolchain)?);
-            // What cargo passes to a subcommand, which this one is.
-            command.env("CARGO", &toolchain.rust.cargo).arg("clippy");
+            let mut command = toolchain.command(toolchain.rust.cargo_clippy());
+            // What cargo sets for a subcommand.
+            command.env("CARGO", &toolchain.rust.cargo);
             command
         }
     };
@@ -73,21 +110,19 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<Command> {
         .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
         .env("DRIVER_BUILD_HOST_CRATES", stand_in::sources().join("host"))
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+    command.arg(task.subcommand()).arg("--lib");
+    add_arguments(&mut command, options, &folder);
     match toolchain.rust.library {
-        RustLibrary::Installed => add_arguments(&mut command, options, task),
+        RustLibrary::Installed => {}
         RustLibrary::Source => {
             // Cargo's -Z options are for nightly; this lets the release compile its own library as the release does.
-            command.env("RUSTC_BOOTSTRAP", "1");
-            add_arguments(&mut command, options, task);
-            command.arg("-Zbuild-std=core,alloc,compiler_builtins");
+            command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core,alloc,compiler_builtins");
             // Unoptimised, its float code would call a C runtime's fma.
             command.args(["--config", "profile.dev.package.compiler_builtins.opt-level=3"]);
         }
     }
-    if task == Task::Clippy {
-        command.args(["--", "-Dwarnings"]);
-    }
-    Ok(command)
+    deny_warnings(&mut command, task);
+    Ok((command, folder))
 }
 
 /// Flags for the target only, separated as cargo wants it. The kernel has no C runtime to load: wdk-build insists on a
@@ -96,21 +131,22 @@ fn rustflags() -> String {
     ["-Ctarget-feature=+crt-static", "-Clink-arg=/RELEASE", "-Clink-arg=/Brepro"].join("\x1f")
 }
 
-fn add_arguments(command: &mut Command, options: &Options, task: Task) {
-    match task {
-        Task::Build => {
-            command.arg("build");
+impl Task {
+    fn subcommand(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Check => "check",
+            Self::Clippy => "clippy",
         }
-        Task::Check => {
-            command.arg("check");
-        }
-        Task::Clippy => {}
     }
+}
+
+fn add_arguments(command: &mut Command, options: &Options, target_folder: &Path) {
     command
         .current_dir(workspace_root())
-        .args(["--locked", "--lib", "--package", &options.package, "--target", options.arch.triple()])
+        .args(["--locked", "--package", &options.package, "--target", options.arch.triple()])
         .arg("--target-dir")
-        .arg(target_folder())
+        .arg(target_folder)
         .stdout(Stdio::null());
     match options.profile {
         Profile::Release => {
@@ -120,17 +156,14 @@ fn add_arguments(command: &mut Command, options: &Options, task: Task) {
     }
 }
 
-/// The driver's clippy has to be of the driver's Rust.
-fn clippy_beside(toolchain: &Toolchain) -> Result<PathBuf> {
-    let clippy = toolchain.rust.cargo.with_file_name("cargo-clippy");
-    if !clippy.exists() {
-        bail!(
-            "{} has no clippy beside it: install its package (rust-web-clippy, rust-clippy, or `rustup component add clippy`), \
-             or use --private-toolchain",
-            toolchain.rust.cargo.display()
-        );
+/// Has to come last: what follows is clippy's own.
+fn deny_warnings(command: &mut Command, task: Task) {
+    match task {
+        Task::Build | Task::Check => {}
+        Task::Clippy => {
+            command.args(["--", "-Dwarnings"]);
+        }
     }
-    Ok(clippy)
 }
 
 /// The wrapper around rustc, and clang by the name of cl.

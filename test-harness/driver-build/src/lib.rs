@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 pub use crate::{
     arch::Arch,
     c_driver::{CDriver, DriverModel, build_c, kernel_c_compiler},
-    inner_cargo::Task,
+    inner_cargo::{Task, check_user_mode},
     toolchain::{Toolchain, ToolchainSource},
 };
 
@@ -91,8 +91,8 @@ pub struct Artifacts {
 /// # Errors
 /// What could not be found or set up, or that the compiler or the linker failed; their own words are on stderr by then.
 pub fn build(options: &Options) -> Result<Artifacts> {
-    inner_cargo::run(options, Task::Build)?;
-    collect(options)
+    let target_folder = inner_cargo::run(options, Task::Build)?;
+    collect(options, &target_folder)
 }
 
 /// Lints a driver package for its real target, through the set-up that [`build`] uses.
@@ -100,7 +100,8 @@ pub fn build(options: &Options) -> Result<Artifacts> {
 /// # Errors
 /// As for [`build`]; a warning of clippy counts as a failure.
 pub fn lint(options: &Options, task: Task) -> Result<()> {
-    inner_cargo::run(options, task)
+    inner_cargo::run(options, task)?;
+    Ok(())
 }
 
 /// The workspace that this package belongs to.
@@ -127,10 +128,10 @@ fn lock_output() -> Result<File> {
     Ok(file)
 }
 
-fn collect(options: &Options) -> Result<Artifacts> {
+fn collect(options: &Options, target_folder: &Path) -> Result<Artifacts> {
     let _lock = lock_output()?;
     let file_stem = options.package.replace('-', "_");
-    let built = inner_cargo::target_folder().join(options.arch.triple()).join(options.profile.folder());
+    let built = target_folder.join(options.arch.triple()).join(options.profile.folder());
     let folder = output_root().join(match options.profile {
         Profile::Release => options.arch.name().to_owned(),
         Profile::Dev => format!("{}-dev", options.arch.name()),

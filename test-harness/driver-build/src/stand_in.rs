@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    DriverModel,
+    DriverModel, Task,
     arch::Arch,
     inner_cargo, lock_output, output_root,
     progress::{run_quietly, say},
@@ -39,10 +39,10 @@ pub(crate) fn include_folders(root: &Path) -> [PathBuf; 4] {
     [kit.join("km/crt"), kit.join("km"), kit.join("shared"), root.join("Include/wdf/kmdf").join(KMDF_VERSION)]
 }
 
-/// Finds or sets up the toolchain and the kit for one processor.
-pub(crate) fn set_up(source: ToolchainSource, arch: Arch) -> Result<(Toolchain, StandIn)> {
+/// Finds or sets up the toolchain and the kit for one processor and task.
+pub(crate) fn set_up(source: ToolchainSource, arch: Arch, task: Task) -> Result<(Toolchain, StandIn)> {
     let _lock = lock_output()?;
-    let toolchain = Toolchain::find_or_set_up(source, arch)?;
+    let toolchain = Toolchain::find_or_set_up(source, arch, task)?;
     let kit = lay_out(&toolchain, arch)?;
     Ok((toolchain, kit))
 }
@@ -150,7 +150,7 @@ fn make_static_library(root: &Path, toolchain: &Toolchain, arch: Arch, name: &st
 
 /// wdk-macros keeps the signatures that it once read from the headers, and does not look whether they changed.
 fn forget_function_signatures() -> Result<()> {
-    let mut folders = vec![inner_cargo::target_folder()];
+    let mut folders = inner_cargo::target_folders().to_vec();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue }; // Nothing is built yet.
         for entry in entries {

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
+    Task,
     arch::Arch,
     debian,
     progress::{run_for_at_most, run_quietly, say},
@@ -76,17 +77,17 @@ pub struct Llvm {
 pub(crate) const OLDEST_RUST: (u32, u32) = (1, 91);
 /// LLVM's versions that are looked for; 19 is the one in daily use here.
 pub(crate) const LLVM_VERSIONS: RangeInclusive<u32> = 16..=30;
-const RUSTUP_LIMIT: Duration = Duration::from_secs(120);
+const RUSTUP_LIMIT: Duration = Duration::from_mins(2);
 
 impl Toolchain {
-    /// Finds a toolchain for one processor, and sets up what is missing, saying what and why.
+    /// Finds a toolchain for one processor and task, and sets up what is missing, saying what and why.
     ///
     /// # Errors
     /// Something is missing and cannot be had here; the message says how to install it.
-    pub fn find_or_set_up(source: ToolchainSource, arch: Arch) -> Result<Self> {
+    pub fn find_or_set_up(source: ToolchainSource, arch: Arch, task: Task) -> Result<Self> {
         let (rust, llvm, mingw_headers) = match source {
             ToolchainSource::Any => {
-                (Rust::installed(arch), Llvm::under(Path::new("/usr")), mingw_headers_under(Path::new("/usr")))
+                (Rust::installed(arch, task), Llvm::under(Path::new("/usr")), mingw_headers_under(Path::new("/usr")))
             }
             ToolchainSource::Private => (None, None, None),
         };
@@ -111,12 +112,12 @@ impl Toolchain {
         }
         let rust = match rust {
             Some(rust) => Some(rust),
-            None => Rust::with_rustup_target(arch),
+            None => Rust::with_rustup_target(arch).filter(|rust| rust.can(task)),
         };
         let (Some(rust), Some(llvm), Some(mingw_headers)) = (rust, llvm, mingw_headers) else {
             bail!(
                 "building the driver wants Rust {}.{} or later with the target {} (`rustup target add`), clang, lld and \
-                 llvm {} or later, and mingw-w64's headers; install the missing ones with this system's packages",
+                 llvm {} or later, and mingw-w64's headers (and clippy, to lint); install the missing ones with this system's packages",
                 OLDEST_RUST.0,
                 OLDEST_RUST.1,
                 arch.triple(),
@@ -168,10 +169,23 @@ fn leaks(name: &str) -> bool {
 }
 
 impl Rust {
-    /// The first installed Rust that can compile for Windows: the user's own, or the system's.
-    fn installed(arch: Arch) -> Option<Self> {
-        let rustup = rustup_bin_folder();
-        rustup.into_iter().chain([PathBuf::from("/usr/bin")]).find_map(|bin| Self::at(&bin, arch, &[]))
+    /// The first installed Rust that can do the task for Windows: the user's own, or the system's.
+    fn installed(arch: Arch, task: Task) -> Option<Self> {
+        let bins = rustup_bin_folder().into_iter().chain([PathBuf::from("/usr/bin")]);
+        bins.filter_map(|bin| Self::at(&bin, arch, &[])).find(|rust| rust.can(task))
+    }
+
+    /// Clippy is a package of its own in most systems, and has to be of the same Rust.
+    fn can(&self, task: Task) -> bool {
+        match task {
+            Task::Build | Task::Check => true,
+            Task::Clippy => self.cargo_clippy().exists(),
+        }
+    }
+
+    /// cargo's subcommand for clippy, which lies beside it.
+    pub(crate) fn cargo_clippy(&self) -> PathBuf {
+        self.cargo.with_file_name("cargo-clippy")
     }
 
     fn at(bin: &Path, arch: Arch, library_folders: &[PathBuf]) -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use driver_build::{Arch, DRIVER_PACKAGE, Options, Profile, Task, ToolchainSource, build, lint};
+use driver_build::{Arch, DRIVER_PACKAGE, Options, Profile, Task, ToolchainSource, build, check_user_mode, lint};
 
 /// Builds the driver image and prints its path.
 ///
@@ -32,6 +32,10 @@ struct Arguments {
     #[arg(long)]
     clippy: bool,
 
+    /// Lint a user-mode package of this workspace for Windows instead
+    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["check", "clippy", "package"])]
+    user_mode: Option<String>,
+
     /// Use compilers that are downloaded for this project, though the system has some that would do (Debian and Ubuntu)
     #[arg(long)]
     private_toolchain: bool,
@@ -45,7 +49,9 @@ fn main() -> ExitCode {
         profile: arguments.profile,
         toolchain: if arguments.private_toolchain { ToolchainSource::Private } else { ToolchainSource::Any },
     };
-    let result = if arguments.check {
+    let result = if let Some(package) = arguments.user_mode {
+        check_user_mode(&package, options.toolchain, options.arch)
+    } else if arguments.check {
         lint(&options, Task::Check)
     } else if arguments.clippy {
         lint(&options, Task::Clippy)

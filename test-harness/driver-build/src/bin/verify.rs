@@ -1,2 +1,123 @@
-//! `cargo verify`.
-fn main() {}
+//! `cargo verify`: everything that has to hold before a change is taken. Stops at the first step that fails.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write},
+    process::{Command, ExitCode, Output},
+    time::{Duration, Instant},
+};
+
+use driver_build::workspace_root;
+
+/// One thing that has to hold.
+struct Step {
+    name: &'static str,
+    /// cargo's arguments. Without `--package` it means every package but the driver's, which compiles only for Windows.
+    arguments: &'static str,
+    /// What to do when it fails.
+    advice: &'static str,
+}
+
+/// From the quickest to the longest, as far as one does not want the result of another.
+const STEPS: [Step; 9] = [
+    Step { name: "formatting", arguments: "fmt --all --check", advice: "run `cargo fmt --all`" },
+    Step {
+        name: "lints",
+        arguments: "clippy --locked --all-targets -- -Dwarnings",
+        advice: "see what clippy says above; `cargo clippy --all-targets` repeats it",
+    },
+    Step {
+        name: "lints of the driver",
+        arguments: "driver --clippy",
+        advice: "see what clippy says above; `cargo driver --clippy` repeats it",
+    },
+    Step { name: "driver, x64", arguments: "driver", advice: "`cargo driver` repeats it" },
+    Step { name: "driver, ARM64", arguments: "driver --arch arm64", advice: "`cargo driver --arch arm64` repeats it" },
+    Step {
+        name: "tests",
+        arguments: "test --locked --no-fail-fast",
+        advice: "`cargo test` repeats it, with a name for one test",
+    },
+    Step {
+        name: "documentation",
+        arguments: "doc --locked --no-deps",
+        advice: "`RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps` repeats it",
+    },
+    Step {
+        name: "user mode, Windows x64",
+        arguments: "driver --user-mode san-proxy",
+        advice: "code that only Windows compiles; `cargo driver --user-mode san-proxy` repeats it",
+    },
+    Step {
+        name: "user mode, Windows ARM64",
+        arguments: "driver --user-mode san-proxy --arch arm64",
+        advice: "`cargo driver --user-mode san-proxy --arch arm64` repeats it",
+    },
+];
+
+fn main() -> ExitCode {
+    if let Some(argument) = env::args().nth(1) {
+        let known = ["-h", "--help"].contains(&argument.as_str());
+        println!(
+            "cargo verify: checks the workspace, and stops at the first of these that fails. It takes no arguments."
+        );
+        for step in &STEPS {
+            println!("  {:<26}cargo {}", step.name, step.arguments);
+        }
+        return if known { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let started = Instant::now();
+    for (index, step) in STEPS.iter().enumerate() {
+        print!("[{}/{}] {:<26}", index + 1, STEPS.len(), step.name);
+        // A step's name is wanted while it runs; a terminal that is gone is no reason to stop.
+        let _ = io::stdout().flush();
+        let step_started = Instant::now();
+        match step.run() {
+            Ok(output) if output.status.success() => {
+                println!("ok   {:>8}  {}", seconds(step_started.elapsed()), tests_passed(&output));
+            }
+            Ok(output) => {
+                println!("FAILED after {}", seconds(step_started.elapsed()));
+                eprintln!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                eprintln!("verify: {} failed: {}", step.name, step.advice);
+                return ExitCode::FAILURE;
+            }
+            Err(error) => {
+                println!("FAILED");
+                eprintln!("verify: cargo {} could not be run: {error}", step.arguments);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!("verified: {} steps in {}", STEPS.len(), seconds(started.elapsed()));
+    ExitCode::SUCCESS
+}
+
+impl Step {
+    fn run(&self) -> io::Result<Output> {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        Command::new(cargo)
+            .args(self.arguments.split_whitespace())
+            .current_dir(workspace_root())
+            .env("RUSTDOCFLAGS", "-Dwarnings")
+            .env("CARGO_TERM_COLOR", "never")
+            .output()
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// The number of tests that cargo's lines `test result: ok. 12 passed; ...` add up to, or nothing where no test ran.
+fn tests_passed(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let counts = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: ok. ")?.split_whitespace().next()?.parse::<usize>().ok());
+    match counts.sum() {
+        0 => String::new(),
+        passed => format!("{passed} passed"),
+    }
+}

@@ -10,7 +10,6 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
-    os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -41,9 +40,15 @@ fn main() -> ExitCode {
         Some(name) if CRATES_UNDER_WINDOWS.contains(&name) => replace_root(&mut arguments, "empty.rs"),
         Some(_) | None => {}
     }
-    let error = Command::new(&program).args(&arguments).exec();
-    eprintln!("rustc-wrapper: {}: {error}", program.display());
-    ExitCode::FAILURE
+    match Command::new(&program).args(&arguments).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        // rustc has said why.
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("rustc-wrapper: {}: {error}", program.display());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn crate_name(arguments: &[OsString]) -> Option<&str> {
