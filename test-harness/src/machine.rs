@@ -14,7 +14,7 @@ use crate::guard::Stopped;
 use crate::image::{ImageError, ImportName};
 use crate::kernel::{Kernel, Options};
 use crate::nt::etw::Event;
-use crate::nt::io::driver::{self, Failure};
+use crate::nt::io::driver::{self, Failure, Source};
 use crate::nt::io::request::{self, Buffer};
 use crate::nt::mdl::Access;
 use crate::nt::object;
@@ -25,7 +25,7 @@ use crate::nt::status::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STATUS_NOT_FOUND, STATUS_PROCESS_IS_TERMINATING,
     STATUS_SYSTEM_SHUTDOWN, name as status_name,
 };
-use crate::nt::types::{ACCESS_MASK, NTSTATUS};
+use crate::nt::types::{ACCESS_MASK, DRIVER_INITIALIZE, NTSTATUS};
 use crate::thread;
 use crate::violation::{Rule, Violation};
 
@@ -145,13 +145,13 @@ impl Driver {
     /// All imports of the image.
     #[must_use]
     pub fn imports(&self) -> &[ImportName] {
-        self.record.image.imports()
+        self.record.image.as_ref().map_or(&[], |image| image.imports())
     }
 
     /// Imports that nothing provides. Calling one is a violation.
     #[must_use]
     pub fn missing_imports(&self) -> &[ImportName] {
-        self.record.image.missing()
+        self.record.image.as_ref().map_or(&[], |image| image.missing())
     }
 
     /// Whether it has been unloaded, or its entry point has failed.
@@ -204,7 +204,7 @@ impl Machine {
     }
 
     /// Runs `body` on a system thread, and waits for it.
-    fn on_system_thread<T: Send + 'static>(
+    pub(crate) fn on_system_thread<T: Send + 'static>(
         &self,
         body: impl FnOnce(&Kernel) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
@@ -239,8 +239,20 @@ impl Machine {
     /// # Errors
     /// The image cannot be loaded, its entry point failed, or it broke a rule.
     pub fn load(&self, path: impl AsRef<Path>, name: &str) -> Result<Driver, LoadError> {
-        let (path, name) = (path.as_ref().to_owned(), name.to_owned());
-        let loaded = self.on_system_thread(move |kernel| driver::load(kernel, &path, &name));
+        self.load_from(Source::File(path.as_ref().to_owned()), name)
+    }
+
+    /// Loads a driver whose code is part of this program: a kernel component for tests.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_builtin(&self, entry: DRIVER_INITIALIZE, name: &str) -> Result<Driver, LoadError> {
+        self.load_from(Source::Builtin(entry), name)
+    }
+
+    fn load_from(&self, source: Source, name: &str) -> Result<Driver, LoadError> {
+        let name = name.to_owned();
+        let loaded = self.on_system_thread(move |kernel| driver::load(kernel, &source, &name));
         match loaded {
             Ok(Ok(record)) => Ok(Driver { record }),
             Ok(Err(Failure::Image(error))) => Err(LoadError::Image(error)),

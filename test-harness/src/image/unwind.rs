@@ -98,6 +98,9 @@ pub(crate) fn from_last_call(current: &Current, backtrace: &mut Backtrace) {
 /// As [`from_last_call`], at most `limit` frames.
 pub(crate) fn callers(current: &Current, backtrace: &mut Backtrace, limit: usize) {
     let at = DRIVER_STACK.get();
+    if at == 0 {
+        return; // the driver has called nothing yet
+    }
     let stack = Stack { low: at, high: current.escape.get() };
     let Some(rip) = stack.read(at) else { return };
     walk_from(Registers::at_call(rip, at + 8), &stack, backtrace, limit, true);

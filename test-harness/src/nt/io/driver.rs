@@ -1,7 +1,7 @@
 //! Drivers: loaded with their service's key, unloaded when nobody has them open, and checked for what they leave behind.
 #![allow(unsafe_code)] // calls entry points by address
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,7 +51,8 @@ pub(crate) enum Phase {
 /// A driver of a machine.
 pub(crate) struct Record {
     pub(crate) name: String,
-    pub(crate) image: Arc<Mapped>,
+    /// None for a driver whose code is part of this program.
+    pub(crate) image: Option<Arc<Mapped>>,
     object: usize,
     phase: Mutex<Phase>,
     extensions: Mutex<Vec<(usize, usize)>>,
@@ -101,12 +102,28 @@ pub(super) fn is_unloading(state: &super::State, driver: *mut DRIVER_OBJECT) -> 
         .is_none_or(|record| matches!(record.phase(), Phase::Unloading | Phase::Unloaded))
 }
 
+/// Where a driver's code comes from.
+pub(crate) enum Source {
+    /// An image file.
+    File(PathBuf),
+    /// An entry point in this program.
+    Builtin(DRIVER_INITIALIZE),
+}
+
 /// Maps a driver and runs its entry point, on the calling system thread.
-pub(crate) fn load(kernel: &Kernel, path: &Path, name: &str) -> Result<Arc<Record>, Failure> {
+pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<Record>, Failure> {
     if kernel.io.state.lock().drivers.values().any(|record| record.name.eq_ignore_ascii_case(name)) {
         return Err(Failure::Status(STATUS_OBJECT_NAME_COLLISION));
     }
-    let image = Mapped::load(path, crate::nt::find, missing_import).map_err(Failure::Image)?;
+    let (image, entry) = match source {
+        Source::File(path) => {
+            let image = Mapped::load(path, crate::nt::find, missing_import).map_err(Failure::Image)?;
+            // SAFETY: the loader has mapped and bound the image; its entry point is a DRIVER_INITIALIZE.
+            let entry = unsafe { std::mem::transmute::<usize, DRIVER_INITIALIZE>(image.entry()) };
+            (Some(image), entry)
+        }
+        Source::Builtin(entry) => (None, *entry),
+    };
     let key = service_key(name);
     kernel.registry.create_key(&format!(r"{key}\Parameters"));
     kernel.registry.set(&key, "ImagePath", Value::Text(format!(r"\SystemRoot\System32\drivers\{name}.sys")));
@@ -125,8 +142,6 @@ pub(crate) fn load(kernel: &Kernel, path: &Path, name: &str) -> Result<Arc<Recor
     let path = UNICODE_STRING { Length: 0.into(), MaximumLength: 0.into(), Buffer: ptr::null_mut::<u16>().into() };
     strings::allocate(kernel, &key, &path);
     let status = {
-        // SAFETY: the loader has mapped and bound the image; its entry point is a DRIVER_INITIALIZE.
-        let entry = unsafe { std::mem::transmute::<usize, DRIVER_INITIALIZE>(record.image.entry()) };
         record.object().DriverInit.set(Some(entry));
         let (object, path) = (record.object as *mut DRIVER_OBJECT, ptr::from_ref(&path).cast_mut());
         callout("the driver's entry point", || entry(object, path))
@@ -150,8 +165,10 @@ fn set_up(kernel: &Kernel, record: &Record, key: &str) {
     let object = record.object();
     object.Type.set(IO_TYPE_DRIVER);
     object.Size.set(const { size_of::<DRIVER_OBJECT>() as i16 });
-    object.DriverStart.set(record.image.base() as PVOID);
-    object.DriverSize.set(u32::try_from(record.image.size()).unwrap_or(u32::MAX));
+    if let Some(image) = &record.image {
+        object.DriverStart.set(image.base() as PVOID);
+        object.DriverSize.set(u32::try_from(image.size()).unwrap_or(u32::MAX));
+    }
     strings::allocate(kernel, &format!(r"\Driver\{}", record.name), &object.DriverName);
     let extension = (record.object + size_of::<DRIVER_OBJECT>()) as *mut DRIVER_EXTENSION;
     object.DriverExtension.set(extension);
@@ -228,8 +245,10 @@ fn discard(kernel: &Kernel, record: &Arc<Record>) {
     // SAFETY: the extension lies in the driver object's own block.
     strings::free(kernel, unsafe { &(*object.DriverExtension.get()).ServiceKeyName });
     object::dereference(kernel, record.object);
-    // Fails only if the system has no room for another mapping; then late calls go unnoticed.
-    let _ = record.image.retire();
+    if let Some(image) = &record.image {
+        // Fails only if the system has no room for another mapping; then late calls go unnoticed.
+        let _ = image.retire();
+    }
     record.set_phase(Phase::Unloaded);
     kernel.io.unloaded.notify_all();
 }
@@ -237,7 +256,8 @@ fn discard(kernel: &Kernel, record: &Arc<Record>) {
 /// The first thing that a driver should have given back, and where it came from.
 fn left_behind(kernel: &Kernel, record: &Record) -> Option<(String, Vec<usize>)> {
     let alone = kernel.io.state.lock().drivers.len() == 1;
-    let inside = |address: &usize| address.wrapping_sub(record.image.base()) < record.image.size();
+    let inside =
+        |address: &usize| record.image.as_ref().is_some_and(|image| address.wrapping_sub(image.base()) < image.size());
     let own = |site: &[usize]| site.first().map_or(alone, inside);
     let name = &record.name;
     if !record.object().DeviceObject.get().is_null() {
