@@ -5,14 +5,17 @@ use crate::endpoint::Endpoint;
 use crate::nt::{Shared, SpinLock};
 use crate::parameters;
 use crate::wdf::{self, Request};
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 use san_core::id_table::{IdTable, InsertError};
 use san_protocol::{EndpointId, NtStatus};
 use wdk_sys::{WDFDEVICE, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST};
 
-/// What a file object carries.
+/// What a file object carries. The framework makes it of zeros, and destroys it also where [`create`] was never called.
+#[repr(C)]
 pub(crate) struct FileContext {
-    endpoints: SpinLock<IdTable<Shared<Endpoint>>>,
+    created: bool,
+    endpoints: MaybeUninit<SpinLock<IdTable<Shared<Endpoint>>>>,
 }
 
 wdf::context_type!(FileContext, c"FileContext");
@@ -22,7 +25,8 @@ static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 /// EvtDeviceFileCreate: somebody opens the device. IRQL = PASSIVE_LEVEL.
 pub(crate) unsafe extern "C" fn create(_device: WDFDEVICE, request: WDFREQUEST, file: WDFFILEOBJECT) {
-    let context = FileContext { endpoints: SpinLock::new(IdTable::new(parameters::get().endpoints_per_handle)) };
+    let endpoints = SpinLock::new(IdTable::new(parameters::get().endpoints_per_handle));
+    let context = FileContext { created: true, endpoints: MaybeUninit::new(endpoints) };
     // SAFETY: the device gives every file object this context, and nobody else looks at it yet.
     let space = unsafe { wdf::context::<FileContext>(file.cast()) };
     // SAFETY: the space has the type's size and is aligned as pool is.
@@ -35,7 +39,7 @@ pub(crate) unsafe extern "C" fn create(_device: WDFDEVICE, request: WDFREQUEST, 
 /// IRQL = PASSIVE_LEVEL.
 pub(crate) unsafe extern "C" fn cleanup(file: WDFFILEOBJECT) {
     // SAFETY: a file object of this device, alive during the call.
-    let endpoints = unsafe { of(file) }.endpoints.lock().end();
+    let endpoints = unsafe { of(file) }.lock().end();
     for endpoint in endpoints {
         Endpoint::close(&endpoint, None);
     }
@@ -44,40 +48,48 @@ pub(crate) unsafe extern "C" fn cleanup(file: WDFFILEOBJECT) {
 /// EvtDestroyCallback of the file object: nobody refers to it any more. IRQL <= DISPATCH_LEVEL.
 pub(crate) unsafe extern "C" fn destroy(file: WDFOBJECT) {
     // SAFETY: the context space is there until this callback returns.
-    let space = unsafe { wdf::context::<FileContext>(file) };
-    // SAFETY: `create` wrote it, or the space is zero still: a table that is all zeros owns nothing.
-    unsafe { space.drop_in_place() };
+    let mut space = unsafe { wdf::context::<FileContext>(file) };
+    // SAFETY: nobody else refers to it any more.
+    let context = unsafe { space.as_mut() };
+    if context.created {
+        // SAFETY: `create` wrote it, and this is its end.
+        unsafe { context.endpoints.assume_init_drop() };
+    }
 }
 
+/// The endpoints of a file object.
+///
 /// # Safety
 ///
-/// `file` is a file object of this device, and outlives the reference.
-unsafe fn of<'a>(file: WDFFILEOBJECT) -> &'a FileContext {
+/// `file` is an open file object of this device, and outlives the reference.
+unsafe fn of<'a>(file: WDFFILEOBJECT) -> &'a SpinLock<IdTable<Shared<Endpoint>>> {
     // SAFETY: the device gives every file object this context.
     let space = unsafe { wdf::context::<FileContext>(file.cast()) };
+    // SAFETY: by this function's contract it lives.
+    let context = unsafe { space.as_ref() };
     // SAFETY: `create` wrote it before the open succeeded.
-    unsafe { space.as_ref() }
+    unsafe { context.endpoints.assume_init_ref() }
 }
 
-fn of_request(request: &Request) -> &FileContext {
+fn of_request(request: &Request) -> &SpinLock<IdTable<Shared<Endpoint>>> {
     // SAFETY: a request keeps its file object alive until it is completed.
     unsafe { of(request.file_object()) }
 }
 
 /// What `id` names for the handle that the request came through. IRQL <= DISPATCH_LEVEL.
 pub(crate) fn find(request: &Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
-    of_request(request).endpoints.lock().get(id).cloned().ok_or(NtStatus::INVALID_HANDLE)
+    of_request(request).lock().get(id).cloned().ok_or(NtStatus::INVALID_HANDLE)
 }
 
 /// Takes an endpoint out: its id is stale from now on. IRQL <= DISPATCH_LEVEL.
 pub(crate) fn take(request: &Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
-    of_request(request).endpoints.lock().remove(id).ok_or(NtStatus::INVALID_HANDLE)
+    of_request(request).lock().remove(id).ok_or(NtStatus::INVALID_HANDLE)
 }
 
 /// An id for an endpoint to come. IRQL <= DISPATCH_LEVEL.
 pub(crate) fn reserve_id(request: Request) -> Result<EndpointId, NtStatus> {
     let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-    of_request(&request).endpoints.lock().reserve(generation).map_err(|error| match error {
+    of_request(&request).lock().reserve(generation).map_err(|error| match error {
         InsertError::Full => NtStatus::TOO_MANY_OPENED_FILES,
         InsertError::NoMemory => NtStatus::INSUFFICIENT_RESOURCES,
     })
@@ -85,12 +97,12 @@ pub(crate) fn reserve_id(request: Request) -> Result<EndpointId, NtStatus> {
 
 /// Gives a reserved id its endpoint; fails when the handle is being closed. IRQL <= DISPATCH_LEVEL.
 pub(crate) fn fill_id(request: Request, id: EndpointId, endpoint: Shared<Endpoint>) -> Result<(), NtStatus> {
-    let refused = of_request(&request).endpoints.lock().fill(id, endpoint);
+    let refused = of_request(&request).lock().fill(id, endpoint);
     refused.map_err(|_| NtStatus::CANCELLED)
 }
 
 /// Gives a reserved id back. IRQL <= DISPATCH_LEVEL.
 pub(crate) fn release_id(request: Request, id: EndpointId) {
-    let removed = of_request(&request).endpoints.lock().remove(id);
+    let removed = of_request(&request).lock().remove(id);
     drop(removed);
 }

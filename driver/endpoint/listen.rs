@@ -59,7 +59,11 @@ impl Endpoint {
             }
         };
         match met {
-            Ok(Ok(Some((connection, accept)))) => deliver(&connection, accept),
+            Ok(Ok(Some((connection, accept)))) => {
+                if let Err(connection) = deliver(connection, accept) {
+                    Self::close(&connection, None);
+                }
+            }
             Ok(Ok(None)) => {
                 // A cancel that came before the accept waited has found nothing to withdraw.
                 if operation.is_cancelled()
@@ -92,18 +96,21 @@ impl Endpoint {
     }
 }
 
-/// A connection and an accept have met. IRQL <= DISPATCH_LEVEL; no lock is held.
-fn deliver(connection: &Shared<Endpoint>, accept: Pending) {
-    let Kind::Accept(id) = accept.kind() else { return Endpoint::close(connection, None) };
+/// A connection and an accept have met. The connection comes back if the handle of the accept is being closed.
+/// IRQL <= DISPATCH_LEVEL; no lock is held.
+fn deliver(connection: Shared<Endpoint>, accept: Pending) -> Result<(), Shared<Endpoint>> {
     let (local, remote) = connection.addresses();
-    let reply = AcceptReply { endpoint: id, local: local.protocol(), remote: remote.protocol() };
+    let Kind::Accept(endpoint) = accept.kind() else { return Err(connection) };
+    let reply = AcceptReply { endpoint, local: local.protocol(), remote: remote.protocol() };
     let written = accept.request().write_output(reply.as_bytes());
-    match written.and_then(|length| file::fill_id(accept.request(), id, connection.clone()).map(|()| length)) {
-        Ok(length) => accept.finish(NtStatus::SUCCESS, length),
-        // The handle is being closed.
+    match written.and_then(|length| file::fill_id(accept.request(), endpoint, connection.clone()).map(|()| length)) {
+        Ok(length) => {
+            accept.finish(NtStatus::SUCCESS, length);
+            Ok(())
+        }
         Err(status) => {
-            Endpoint::close(connection, None);
             Endpoint::fail_accept(accept, status);
+            Err(connection)
         }
     }
 }
@@ -209,12 +216,13 @@ impl Endpoint {
             },
             Role::Connection(_) => Err(connection),
         };
-        match outcome {
-            Ok(None) => true,
-            Ok(Some((connection, accept))) => {
-                deliver(&connection, accept);
-                true
-            }
+        let refused = match outcome {
+            Ok(None) => Ok(()),
+            Ok(Some((connection, accept))) => deliver(connection, accept),
+            Err(connection) => Err(connection),
+        };
+        match refused {
+            Ok(()) => true,
             Err(connection) => {
                 connection.inner.lock().socket = None;
                 // SAFETY: counted above; the socket stays WSK's.

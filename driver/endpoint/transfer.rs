@@ -60,11 +60,16 @@ impl Endpoint {
     /// Ends this side's sending, or resets the connection. A graceful disconnect may pend as long as the peer does not
     /// acknowledge; an abortive one, a cancel or a close ends it. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn disconnect(this: &Shared<Self>, request: Request, abortive: bool) -> Result<(), NtStatus> {
-        let call = Self::call_connection(this, |connection| connection.begin_disconnect(abortive))?;
         let pending = Operation::begin(request, this.clone(), Kind::Wsk)?;
-        let ended = pending.issue(finish, |irp, _| call.socket.disconnect(abortive, irp));
-        drop(call);
-        finish_if_ended(ended);
+        // From here on nothing more is sent, so it comes last: a request that was cancelled before has ended nothing.
+        match Self::call_connection(this, |connection| connection.begin_disconnect(abortive)) {
+            Ok(call) => {
+                let ended = pending.issue(finish, |irp, _| call.socket.disconnect(abortive, irp));
+                drop(call);
+                finish_if_ended(ended);
+            }
+            Err(status) => pending.finish(status, 0),
+        }
         Ok(())
     }
 
