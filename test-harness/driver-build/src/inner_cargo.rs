@@ -9,10 +9,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    Arch, Options, Profile, ToolchainSource, lock_output, output_root,
+    Arch, Exclusive, Options, Profile, ToolchainSource, output_root,
     progress::{run_quietly, say},
     stand_in,
     symlink::symlink,
+    take_turn,
     toolchain::{Rust, RustLibrary, Toolchain, tool_variables},
     workspace_root,
 };
@@ -168,7 +169,7 @@ fn deny_warnings(command: &mut Command, task: Task) {
 
 /// The wrapper around rustc, and clang by the name of cl.
 fn make_host_tools(toolchain: &Toolchain) -> Result<(PathBuf, PathBuf)> {
-    let _lock = lock_output()?;
+    let _turn = take_turn(Exclusive::SetUp)?;
     Ok((compile_wrapper(toolchain)?, link_clang_cl(toolchain)?))
 }
 

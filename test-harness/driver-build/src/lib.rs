@@ -15,6 +15,7 @@ mod toolchain;
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -91,6 +92,7 @@ pub struct Artifacts {
 /// # Errors
 /// What could not be found or set up, or that the compiler or the linker failed; their own words are on stderr by then.
 pub fn build(options: &Options) -> Result<Artifacts> {
+    let _turn = take_turn(Exclusive::Build)?;
     let target_folder = inner_cargo::run(options, Task::Build)?;
     collect(options, &target_folder)
 }
@@ -119,17 +121,31 @@ pub fn output_root() -> PathBuf {
     workspace_root().join("target").join("driver")
 }
 
-/// Keeps other processes and threads from changing what lies under [`output_root`] until the file is dropped.
-fn lock_output() -> Result<File> {
-    let path = output_root().join("lock");
+/// What only one process or thread at a time may do under [`output_root`].
+#[derive(Clone, Copy)]
+enum Exclusive {
+    /// Setting up compilers, headers and libraries.
+    SetUp,
+    /// Linking an image and collecting it.
+    Build,
+}
+
+/// Waits for its turn, which lasts until the file is dropped.
+fn take_turn(what: Exclusive) -> Result<File> {
+    let path = output_root().join(match what {
+        Exclusive::SetUp => "set-up.lock",
+        Exclusive::Build => "build.lock",
+    });
     fs::create_dir_all(output_root()).with_context(|| format!("cannot create {}", output_root().display()))?;
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    if file.try_lock().is_err() {
+        progress::say("waiting for another build of a driver");
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    }
     Ok(file)
 }
 
 fn collect(options: &Options, target_folder: &Path) -> Result<Artifacts> {
-    let _lock = lock_output()?;
     let file_stem = options.package.replace('-', "_");
     let built = target_folder.join(options.arch.triple()).join(options.profile.folder());
     let folder = output_root().join(match options.profile {
@@ -139,7 +155,8 @@ fn collect(options: &Options, target_folder: &Path) -> Result<Artifacts> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let take = |from: PathBuf, extension: &str| {
         let to = folder.join(&options.package).with_extension(extension);
-        fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        replace_if_different(&from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
         anyhow::Ok(to)
     };
     Ok(Artifacts {
@@ -147,4 +164,15 @@ fn collect(options: &Options, target_folder: &Path) -> Result<Artifacts> {
         symbols: take(built.join(&file_stem).with_extension("pdb"), "pdb")?,
         map: take(built.join("deps").join(&file_stem).with_extension("map"), "map")?,
     })
+}
+
+/// Copies a file in one step, so that whoever is reading the old one goes on reading it whole.
+fn replace_if_different(from: &Path, to: &Path) -> io::Result<()> {
+    let new = fs::read(from)?;
+    if fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    let beside = to.with_added_extension("new");
+    fs::write(&beside, new)?;
+    fs::rename(beside, to)
 }

@@ -9,11 +9,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    DriverModel, Task,
+    DriverModel, Exclusive, Task,
     arch::Arch,
-    inner_cargo, lock_output, output_root,
+    inner_cargo, output_root,
     progress::{run_quietly, say},
     symlink::symlink,
+    take_turn,
     toolchain::{Toolchain, ToolchainSource},
 };
 
@@ -41,7 +42,7 @@ pub(crate) fn include_folders(root: &Path) -> [PathBuf; 4] {
 
 /// Finds or sets up the toolchain and the kit for one processor and task.
 pub(crate) fn set_up(source: ToolchainSource, arch: Arch, task: Task) -> Result<(Toolchain, StandIn)> {
-    let _lock = lock_output()?;
+    let _turn = take_turn(Exclusive::SetUp)?;
     let toolchain = Toolchain::find_or_set_up(source, arch, task)?;
     let kit = lay_out(&toolchain, arch)?;
     Ok((toolchain, kit))
