@@ -22,7 +22,7 @@ impl WorkItem {
     /// Makes it; it goes with the device. IRQL = PASSIVE_LEVEL; once, before it is used.
     pub(crate) fn create(&self, device: WDFDEVICE, work: PFN_WDF_WORKITEM) -> Result<(), NtStatus> {
         let mut config = WDF_WORKITEM_CONFIG {
-            Size: size_of::<WDF_WORKITEM_CONFIG>() as _,
+            Size: wdf::size::<WDF_WORKITEM_CONFIG>(),
             EvtWorkItemFunc: work,
             AutomaticSerialization: 0,
         };

@@ -72,7 +72,7 @@ pub(crate) fn create(driver: WDFDRIVER) -> Result<WDFDEVICE, NtStatus> {
 
 fn set_file_objects(init: &DeviceInit) {
     let mut config = WDF_FILEOBJECT_CONFIG {
-        Size: size_of::<WDF_FILEOBJECT_CONFIG>() as _,
+        Size: wdf::size::<WDF_FILEOBJECT_CONFIG>(),
         EvtDeviceFileCreate: Some(file::create),
         EvtFileClose: None,
         EvtFileCleanup: Some(file::cleanup),
@@ -96,7 +96,7 @@ fn set_file_objects(init: &DeviceInit) {
 /// One queue that hands every request over at once: endpoints order their own operations.
 fn create_queue(device: WDFDEVICE) -> Result<(), NtStatus> {
     let mut config = WDF_IO_QUEUE_CONFIG {
-        Size: size_of::<WDF_IO_QUEUE_CONFIG>() as _,
+        Size: wdf::size::<WDF_IO_QUEUE_CONFIG>(),
         DispatchType: _WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchParallel,
         PowerManaged: _WDF_TRI_STATE::WdfFalse,
         DefaultQueue: 1,

@@ -172,9 +172,9 @@ impl Options {
     }
 
     /// The first option that is set at or behind `position`, and the position behind it.
-    fn next_from(&self, position: usize) -> Option<(OptionName, bool, usize)> {
-        let rest = Self::ALL.iter().zip(&self.0).enumerate().skip(position);
-        rest.filter_map(|(at, (&option, &value))| value.map(|on| (option_name(option), on, at + 1))).next()
+    fn next_from(self, position: usize) -> Option<(OptionName, bool, usize)> {
+        let mut rest = Self::ALL.into_iter().zip(self.0).enumerate().skip(position);
+        rest.find_map(|(at, (option, value))| value.map(|on| (option_name(option), on, at + 1)))
     }
 }
 

@@ -35,7 +35,7 @@ unsafe extern "system" fn driver_entry(driver: *mut DRIVER_OBJECT, registry_path
 
 fn load(driver: *mut DRIVER_OBJECT, registry_path: PCUNICODE_STRING) -> Result<(), NtStatus> {
     let mut config = WDF_DRIVER_CONFIG {
-        Size: size_of::<WDF_DRIVER_CONFIG>() as _,
+        Size: wdf::size::<WDF_DRIVER_CONFIG>(),
         EvtDriverDeviceAdd: None,
         EvtDriverUnload: Some(evt_driver_unload),
         DriverInitFlags: _WDF_DRIVER_INIT_FLAGS::WdfDriverInitNonPnpDriver as _,

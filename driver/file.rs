@@ -77,13 +77,13 @@ fn of_request(request: &Request) -> &SpinLock<IdTable<Shared<Endpoint>>> {
 }
 
 /// What `id` names for the handle that the request came through. IRQL <= DISPATCH_LEVEL.
-pub(crate) fn find(request: &Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
-    of_request(request).lock().get(id).cloned().ok_or(NtStatus::INVALID_HANDLE)
+pub(crate) fn find(request: Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
+    of_request(&request).lock().get(id).cloned().ok_or(NtStatus::INVALID_HANDLE)
 }
 
 /// Takes an endpoint out: its id is stale from now on. IRQL <= DISPATCH_LEVEL.
-pub(crate) fn take(request: &Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
-    of_request(request).lock().remove(id).ok_or(NtStatus::INVALID_HANDLE)
+pub(crate) fn take(request: Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
+    of_request(&request).lock().remove(id).ok_or(NtStatus::INVALID_HANDLE)
 }
 
 /// An id for an endpoint to come. IRQL <= DISPATCH_LEVEL.

@@ -12,7 +12,7 @@ use san_protocol::{
     DISCONNECT_ABORTIVE, DisconnectRequest, EndpointKind, EndpointRequest, ListenRequest, NtStatus, PROTOCOL_VERSION,
     RECEIVE_ALL, ReceiveRequest, Request as _, SetOptionRequest, SocketAddress, SocketOption, VersionReply,
 };
-use wsk_bindings::{ADDRESS_FAMILY, AF_INET, AF_INET6};
+use wsk_bindings::{AF_INET, AF_INET6};
 use zerocopy::IntoBytes;
 
 /// What became of a request.
@@ -45,7 +45,7 @@ fn dispatch(request: Request, code: ControlCode, output_length: usize) -> Result
         ControlCode::Bind => bind(request),
         ControlCode::Connect => connect(request),
         ControlCode::Listen => listen(request),
-        ControlCode::Accept => Endpoint::accept(endpoint(request)?, request).map(|()| Handled::Pends),
+        ControlCode::Accept => Endpoint::accept(&endpoint(request)?, request).map(|()| Handled::Pends),
         ControlCode::Send => send(request, output_length),
         ControlCode::Receive => receive(request, output_length),
         ControlCode::Disconnect => disconnect(request),
@@ -82,7 +82,7 @@ const fn number(text: &str) -> u32 {
 /// The endpoint of a request that says nothing else.
 fn endpoint(request: Request) -> Result<Shared<Endpoint>, NtStatus> {
     let asked = EndpointRequest::read(request.input())?;
-    file::find(&request, asked.endpoint)
+    file::find(request, asked.endpoint)
 }
 
 /// An address that suits the endpoint.
@@ -91,13 +91,13 @@ fn address_for(endpoint: &Endpoint, address: SocketAddress) -> Result<SocketAddr
         AddressError::Family(_) | AddressError::Padding => NtStatus::INVALID_PARAMETER,
     })?;
     let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-    if family as ADDRESS_FAMILY == endpoint.family() { Ok(address) } else { Err(NtStatus::INVALID_PARAMETER) }
+    if family == endpoint.family() { Ok(address) } else { Err(NtStatus::INVALID_PARAMETER) }
 }
 
 fn create(request: Request) -> Result<Handled, NtStatus> {
     let asked = CreateRequest::read(request.input())?;
     let kind = EndpointKind::from_number(asked.kind).ok_or(NtStatus::INVALID_PARAMETER)?;
-    if asked.family != AF_INET as ADDRESS_FAMILY && asked.family != AF_INET6 as ADDRESS_FAMILY {
+    if asked.family != AF_INET && asked.family != AF_INET6 {
         return Err(NtStatus::NOT_SUPPORTED);
     }
     request.check_output(size_of::<CreateReply>())?;
@@ -116,14 +116,14 @@ fn set_option(request: Request) -> Result<Handled, NtStatus> {
         1 => true,
         _ => return Err(NtStatus::INVALID_PARAMETER),
     };
-    let endpoint = file::find(&request, asked.endpoint)?;
+    let endpoint = file::find(request, asked.endpoint)?;
     let pends = Endpoint::set_option(&endpoint, request, option, on)?;
     Ok(if pends { Handled::Pends } else { Handled::Done(0) })
 }
 
 fn bind(request: Request) -> Result<Handled, NtStatus> {
     let asked = BindRequest::read(request.input())?;
-    let endpoint = file::find(&request, asked.endpoint)?;
+    let endpoint = file::find(request, asked.endpoint)?;
     let address = address_for(&endpoint, asked.address)?;
     request.check_output(size_of::<AddressReply>())?;
     Endpoint::bind(endpoint, request, address).map(|()| Handled::Pends)
@@ -131,7 +131,7 @@ fn bind(request: Request) -> Result<Handled, NtStatus> {
 
 fn connect(request: Request) -> Result<Handled, NtStatus> {
     let asked = ConnectRequest::read(request.input())?;
-    let endpoint = file::find(&request, asked.endpoint)?;
+    let endpoint = file::find(request, asked.endpoint)?;
     let address = address_for(&endpoint, asked.address)?;
     if address.port() == 0 || address.ip().is_unspecified() {
         return Err(NtStatus::INVALID_ADDRESS_COMPONENT);
@@ -141,7 +141,7 @@ fn connect(request: Request) -> Result<Handled, NtStatus> {
 
 fn listen(request: Request) -> Result<Handled, NtStatus> {
     let asked = ListenRequest::read(request.input())?;
-    let endpoint = file::find(&request, asked.endpoint)?;
+    let endpoint = file::find(request, asked.endpoint)?;
     // As winsock does: SOMAXCONN and other large numbers become what is reasonable, and none is one.
     let backlog = (asked.backlog as usize).clamp(1, parameters::get().backlog);
     Endpoint::listen(&endpoint, backlog).map(|()| Handled::Done(0))
@@ -158,7 +158,7 @@ fn send(request: Request, length: usize) -> Result<Handled, NtStatus> {
 
 fn receive(request: Request, length: usize) -> Result<Handled, NtStatus> {
     let asked = ReceiveRequest::read(request.input())?;
-    let endpoint = file::find(&request, asked.endpoint)?;
+    let endpoint = file::find(request, asked.endpoint)?;
     let buffer = LockedBuffer { mdl: request.output_mdl()?, length };
     let all = asked.header.flags & RECEIVE_ALL != 0;
     Endpoint::receive(&endpoint, request, buffer, all).map(|()| Handled::Pends)
@@ -166,7 +166,7 @@ fn receive(request: Request, length: usize) -> Result<Handled, NtStatus> {
 
 fn disconnect(request: Request) -> Result<Handled, NtStatus> {
     let asked = DisconnectRequest::read(request.input())?;
-    let endpoint = file::find(&request, asked.endpoint)?;
+    let endpoint = file::find(request, asked.endpoint)?;
     let abortive = asked.header.flags & DISCONNECT_ABORTIVE != 0;
     Endpoint::disconnect(&endpoint, request, abortive).map(|()| Handled::Pends)
 }
@@ -178,7 +178,7 @@ fn query_addresses(request: Request) -> Result<Handled, NtStatus> {
 
 fn close(request: Request) -> Result<Handled, NtStatus> {
     let asked = EndpointRequest::read(request.input())?;
-    let endpoint = file::take(&request, asked.endpoint)?;
+    let endpoint = file::take(request, asked.endpoint)?;
     Endpoint::close(&endpoint, Some(request));
     Ok(Handled::Pends)
 }

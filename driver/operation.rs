@@ -18,6 +18,9 @@ use san_protocol::NtStatus;
 use wdk_sys::{NTSTATUS, PIRP, PKDPC, PVOID, WDFREQUEST};
 use wsk_bindings::WSK_BUF;
 
+/// What an operation goes on with when its WSK call has ended.
+pub(crate) type Then = fn(Pending, Outcome);
+
 /// What an operation does, which says how it is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -52,7 +55,7 @@ pub(crate) struct Operation {
     expired: AtomicBool,
     parties: AtomicU32,
     outcome: Cell<Outcome>,
-    then: Cell<Option<fn(Pending, Outcome)>>,
+    then: Cell<Option<Then>>,
     arguments: UnsafeCell<Arguments>,
     next: Cell<Option<Pending>>,
 }
@@ -209,7 +212,7 @@ impl Pending {
     /// Makes a WSK call with the operation's own IRP; see [`Pending::issue_with`].
     pub(crate) fn issue(
         self,
-        then: fn(Self, Outcome),
+        then: Then,
         call: impl FnOnce(PIRP, &mut Arguments) -> Option<NTSTATUS>,
     ) -> Option<(Self, Outcome)> {
         let operation = self.0;
@@ -230,15 +233,19 @@ impl Pending {
     pub(crate) unsafe fn issue_with(
         self,
         irp: &WskIrp,
-        then: fn(Self, Outcome),
+        then: Then,
         call: impl FnOnce(PIRP, &mut Arguments) -> Option<NTSTATUS>,
     ) -> Option<(Self, Outcome)> {
         self.then.set(Some(then));
         let operation = self.0;
         let arguments = self.arguments.get();
-        // SAFETY: by this function's contract; the arguments are read before the IRP can be completed, and not written until
-        // the round has ended.
-        match unsafe { irp.issue(Self::resume, operation.as_ptr().cast(), |irp| call(irp, &mut *arguments)) } {
+        let call = |irp| {
+            // SAFETY: the owner's own, and the owner waits for the round's end.
+            let arguments = unsafe { &mut *arguments };
+            call(irp, arguments)
+        };
+        // SAFETY: by this function's contract.
+        match unsafe { irp.issue(Self::resume, operation.as_ptr().cast(), call) } {
             Round::Ended(outcome) => Some((self, outcome)),
             Round::Pending => None,
         }

@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use san_protocol::NtStatus;
 use wdk_sys::{
     _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, NTSTATUS, PCWDF_OBJECT_CONTEXT_TYPE_INFO, PFN_WDF_REQUEST_CANCEL,
-    PMDL, PVOID, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST,
+    PMDL, PVOID, ULONG, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST,
     call_unsafe_wdf_function_binding,
 };
 
@@ -16,10 +16,19 @@ pub(crate) fn check(status: NTSTATUS) -> Result<(), NtStatus> {
     if status.is_success() { Ok(()) } else { Err(status) }
 }
 
+/// The size of a structure, for its `Size` member.
+pub(crate) const fn size<T>() -> ULONG {
+    const { assert!(size_of::<T>() <= u32::MAX as usize) };
+    #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+    {
+        size_of::<T>() as ULONG
+    }
+}
+
 /// `WDF_OBJECT_ATTRIBUTES_INIT`.
 pub(crate) fn object_attributes() -> WDF_OBJECT_ATTRIBUTES {
     WDF_OBJECT_ATTRIBUTES {
-        Size: size_of::<WDF_OBJECT_ATTRIBUTES>() as _,
+        Size: size::<WDF_OBJECT_ATTRIBUTES>(),
         ExecutionLevel: _WDF_EXECUTION_LEVEL::WdfExecutionLevelInheritFromParent,
         SynchronizationScope: _WDF_SYNCHRONIZATION_SCOPE::WdfSynchronizationScopeInheritFromParent,
         ..WDF_OBJECT_ATTRIBUTES::default()
@@ -50,7 +59,7 @@ macro_rules! context_type {
             fn type_info() -> wdk_sys::PCWDF_OBJECT_CONTEXT_TYPE_INFO {
                 static INFO: $crate::wdf::ContextType =
                     $crate::wdf::ContextType(wdk_sys::WDF_OBJECT_CONTEXT_TYPE_INFO {
-                        Size: size_of::<wdk_sys::WDF_OBJECT_CONTEXT_TYPE_INFO>() as _,
+                        Size: $crate::wdf::size::<wdk_sys::WDF_OBJECT_CONTEXT_TYPE_INFO>(),
                         ContextName: $name.as_ptr().cast(),
                         ContextSize: size_of::<$type>() as _,
                         UniqueType: &raw const INFO.0,
@@ -110,7 +119,7 @@ impl Request {
             return &[];
         }
         // SAFETY: the framework says that so many bytes lie there; they stay until the request is completed.
-        unsafe { core::slice::from_raw_parts(buffer.cast(), length as usize) }
+        unsafe { core::slice::from_raw_parts(buffer.cast(), length) }
     }
 
     /// Whether the output buffer has room for `length` bytes. IRQL <= DISPATCH_LEVEL.

@@ -37,7 +37,7 @@ impl Endpoint {
     }
 
     /// Hands out the connection that has waited longest, now or when there is one. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn accept(this: Shared<Self>, request: Request) -> Result<(), NtStatus> {
+    pub(crate) fn accept(this: &Shared<Self>, request: Request) -> Result<(), NtStatus> {
         request.check_output(size_of::<AcceptReply>())?;
         let id = file::reserve_id(request)?;
         let pending = match Operation::begin(request, this.clone(), Kind::Accept(id)) {
@@ -172,7 +172,9 @@ unsafe extern "system" fn accept_event(
         return STATUS_REQUEST_NOT_ACCEPTED;
     };
     // SAFETY: WSK lends both addresses for the time of this call.
-    let (local, remote) = unsafe { (SockAddr::copy(local), SockAddr::copy(remote)) };
+    let local = unsafe { SockAddr::copy(local) };
+    // SAFETY: as above.
+    let remote = unsafe { SockAddr::copy(remote) };
     if !listener.arrived(socket, local, remote) {
         return STATUS_REQUEST_NOT_ACCEPTED;
     }

@@ -170,11 +170,11 @@ impl Setup {
                 match self.step {
                     Step::OpenAndConnect => Next::Call(Step::LocalAddress),
                     _ if self.listening => Next::Call(Step::ConditionalAccept),
-                    _ => self.option_or_bind(pending, 0),
+                    _ => Self::option_or_bind(pending, 0),
                 }
             }
-            (Step::ConditionalAccept, Ok(())) => self.option_or_bind(pending, 0),
-            (Step::Option(next), Ok(())) => self.option_or_bind(pending, next),
+            (Step::ConditionalAccept, Ok(())) => Self::option_or_bind(pending, 0),
+            (Step::Option(next), Ok(())) => Self::option_or_bind(pending, next),
             (Step::Bind, Ok(())) => match self.goal {
                 Goal::Bind => Next::Call(Step::LocalAddress),
                 Goal::Connect => Next::Call(Step::Connect),
@@ -188,7 +188,8 @@ impl Setup {
         }
     }
 
-    fn option_or_bind(&self, pending: &Pending, position: usize) -> Next {
+    /// The next option that is set, at or behind `position`, or else bind.
+    fn option_or_bind(pending: &Pending, position: usize) -> Next {
         match pending.endpoint().inner.lock().options.next_from(position) {
             Some(_) => Next::Call(Step::Option(position)),
             None => Next::Call(Step::Bind),

@@ -156,13 +156,19 @@ impl WskIrp {
         let irp = self.memory.get().cast::<IRP>();
         // SAFETY: the memory is large enough for an IRP with one stack location, and nobody's.
         unsafe { IoInitializeIrp(irp, PACKET_SIZE, 1) };
-        // SAFETY: just initialized: with one location, the next one to be used is the one below the current pointer.
-        let overlay = unsafe { (*irp).Tail.Overlay.__bindgen_anon_2.__bindgen_anon_1.CurrentStackLocation };
-        // SAFETY: as above; the location lies behind the IRP in the same memory.
-        let location = unsafe { &mut *overlay.sub(1) };
+        // SAFETY: just initialized, and nobody else's.
+        let packet = unsafe { &*irp };
+        // SAFETY: the member of the union that an IRP outside a device queue uses.
+        let overlay = unsafe { &packet.Tail.Overlay };
+        // SAFETY: as above.
+        let current = unsafe { overlay.__bindgen_anon_2.__bindgen_anon_1.CurrentStackLocation };
+        // SAFETY: with one location, the next one to be used is the one below the current pointer.
+        let next = unsafe { current.sub(1) };
+        // SAFETY: it lies behind the IRP in the same memory.
+        let location = unsafe { &mut *next };
         location.CompletionRoutine = Some(Self::completed);
         location.Context = core::ptr::from_ref(self).cast_mut().cast();
-        location.Control = (SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL) as UCHAR;
+        location.Control = INVOKE_ALWAYS;
         irp
     }
 
@@ -174,13 +180,19 @@ impl WskIrp {
         let io_status = unsafe { &(*irp).IoStatus };
         // SAFETY: the status member of the union is the one in use when an IRP is completed.
         let status = unsafe { io_status.__bindgen_anon_1.Status };
-        this.outcome.set(Outcome { status: NtStatus(status), information: io_status.Information as usize });
+        #[expect(clippy::cast_possible_truncation, reason = "ULONG_PTR is as wide as usize")]
+        let information = io_status.Information as usize;
+        this.outcome.set(Outcome { status: NtStatus(status), information });
         if this.leave() {
             this.continue_round();
         }
         STATUS_MORE_PROCESSING_REQUIRED
     }
 }
+
+/// The completion routine is wanted for success, error and cancel.
+#[expect(clippy::cast_possible_truncation, reason = "flags of one byte")]
+const INVOKE_ALWAYS: UCHAR = (SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL) as UCHAR;
 
 /// `IoSizeOfIrp(1)`.
 #[expect(clippy::cast_possible_truncation, reason = "280 bytes")]

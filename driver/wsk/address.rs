@@ -20,11 +20,7 @@ impl SockAddr {
 
     /// The wildcard address of a family, with port 0.
     pub(crate) fn wildcard(family: ADDRESS_FAMILY) -> Self {
-        let ip = if family == AF_INET6 as ADDRESS_FAMILY {
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        };
+        let ip = if family == AF_INET6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
         SocketAddr::new(ip, 0).into()
     }
 
@@ -52,9 +48,9 @@ impl SockAddr {
         let mut copy = SocketAddress::NONE;
         // SAFETY: every address structure begins with its family.
         let family = unsafe { address.cast::<ADDRESS_FAMILY>().read_unaligned() };
-        let length = match u32::from(family) {
-            family if family == AF_INET as u32 => 16,
-            family if family == AF_INET6 as u32 => LONGEST,
+        let length = match family {
+            family if family == AF_INET => 16,
+            family if family == AF_INET6 => LONGEST,
             _ => return Self(copy),
         };
         // SAFETY: a structure of that family has that length.

@@ -35,11 +35,11 @@ pub(crate) enum OptionName {
 impl OptionName {
     const fn level_and_name(self) -> (u32, u32) {
         match self {
-            Self::NoDelay => (IPPROTO_TCP as u32, TCP_NODELAY as u32),
-            Self::KeepAlive => (SOL_SOCKET as u32, SO_KEEPALIVE as u32),
-            Self::ExclusiveAddressUse => (SOL_SOCKET as u32, SO_EXCLUSIVEADDRUSE as u32),
-            Self::ReuseAddress => (SOL_SOCKET as u32, SO_REUSEADDR as u32),
-            Self::ConditionalAccept => (SOL_SOCKET as u32, SO_CONDITIONAL_ACCEPT as u32),
+            Self::NoDelay => (IPPROTO_TCP, TCP_NODELAY),
+            Self::KeepAlive => (SOL_SOCKET, SO_KEEPALIVE),
+            Self::ExclusiveAddressUse => (SOL_SOCKET, SO_EXCLUSIVEADDRUSE),
+            Self::ReuseAddress => (SOL_SOCKET, SO_REUSEADDR),
+            Self::ConditionalAccept => (SOL_SOCKET, SO_CONDITIONAL_ACCEPT),
         }
     }
 }
@@ -125,21 +125,26 @@ impl Socket {
         NonNull::new(socket).map(Self)
     }
 
+    fn dispatch(self) -> *const c_void {
+        // SAFETY: an open socket's structure is there for its owner to read.
+        unsafe { self.0.as_ref() }.Dispatch
+    }
+
     fn basic(self) -> &'static WSK_PROVIDER_BASIC_DISPATCH {
         // SAFETY: every dispatch table begins with the basic one, and stays as long as the socket.
-        unsafe { &*self.0.as_ref().Dispatch.cast() }
+        unsafe { &*self.dispatch().cast() }
     }
 
     /// The table of a connection socket.
     fn connection(self) -> &'static WSK_PROVIDER_CONNECTION_DISPATCH {
         // SAFETY: the callers below are used on connection sockets only.
-        unsafe { &*self.0.as_ref().Dispatch.cast() }
+        unsafe { &*self.dispatch().cast() }
     }
 
     /// The table of a listening socket.
     fn listen(self) -> &'static WSK_PROVIDER_LISTEN_DISPATCH {
         // SAFETY: the callers below are used on listening sockets only.
-        unsafe { &*self.0.as_ref().Dispatch.cast() }
+        unsafe { &*self.dispatch().cast() }
     }
 
     /// WskBind, on a socket of the given category. IRQL <= DISPATCH_LEVEL.
