@@ -47,6 +47,8 @@ named! { NtStatus, "STATUS_";
     ACCESS_DENIED = 0xC000_0022,
     /// The output buffer is too small for the reply.
     BUFFER_TOO_SMALL = 0xC000_0023,
+    /// There is no such device: the driver is not loaded.
+    OBJECT_NAME_NOT_FOUND = 0xC000_0034,
     /// Another protocol version.
     REVISION_MISMATCH = 0xC000_0059,
     /// Memory, or another resource, ran out.

@@ -1,1 +1,53 @@
-//! The user-mode side.
+//! The user-mode side of `sanwsk.sys`: a handle of its device, endpoints as types, and the tool `sanctl`.
+//!
+//! # Layers
+//!
+//! - [`Device`]: one open handle. It takes a request *with its buffers* and gives them back with the completion, so that no
+//!   memory can be freed or moved while the driver may touch it. There are two back ends: the Windows one (`windows::WindowsDevice`,
+//!   overlapped requests on `\\.\SanWsk`) and the one of the test harness, which runs the same driver image on Linux.
+//! - [`Pending`]: a request on its way, to be waited for or cancelled.
+//! - [`Provider`], [`StreamConnection`], [`StreamListener`]: what the driver offers, the same above every device.
+//! - [`sanctl`]: the command-line tool, as a function.
+//!
+//! # Example
+//!
+//! ```
+//! use san_proxy::{AddressFamily, Error, Provider, StreamConnection};
+//! use std::io::{Read, Write};
+//! use std::net::SocketAddr;
+//!
+//! /// Asks an HTTP server for its first page.
+//! fn fetch(provider: &Provider, server: SocketAddr) -> std::io::Result<String> {
+//!     let connection = StreamConnection::create(provider, AddressFamily::of(server))?;
+//!     connection.connect(server, None)?;
+//!     (&connection).write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+//!     let mut page = String::new();
+//!     (&connection).read_to_string(&mut page)?;
+//!     Ok(page)
+//! }
+//!
+//! // On Windows, with the driver loaded: `fetch(&Provider::open()?, ...)`. Elsewhere `open` says what to do instead.
+//! # #[cfg(not(windows))]
+//! assert!(Provider::open().is_err());
+//! ```
+
+mod device;
+mod endpoint;
+mod error;
+mod listener;
+mod pending;
+mod provider;
+pub mod sanctl;
+mod stream;
+#[cfg(windows)]
+pub mod windows;
+
+pub use device::{Completed, Completion, Device, DeviceRequest, Ticket};
+pub use endpoint::{AddressFamily, Addresses, Endpoint};
+pub use error::{Error, Operation};
+pub use listener::{Accepted, Backlog, StreamListener};
+pub use pending::Pending;
+pub use provider::{Provider, Status, Version, WskVersion};
+pub use stream::{Disconnect, Receive, StreamConnection, Transfer};
+
+pub use san_protocol::{EndpointId, EndpointKind, NtStatus, ProviderState, SocketOption, WsaError};

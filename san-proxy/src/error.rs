@@ -1,0 +1,218 @@
+//! What failed, why, and what to do about it.
+
+use san_protocol::{ControlCode, NtStatus, WsaError, wsa_error};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+/// What was asked of the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Opening the device.
+    Open,
+    /// A request.
+    Request(ControlCode),
+}
+
+/// A request that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Error {
+    operation: Operation,
+    status: NtStatus,
+    address: Option<SocketAddr>,
+}
+
+impl Error {
+    /// `operation` failed with `status`.
+    #[must_use]
+    pub const fn new(operation: Operation, status: NtStatus) -> Self {
+        Self { operation, status, address: None }
+    }
+
+    /// The same, about an address.
+    #[must_use]
+    pub const fn at(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub const fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// What the driver, or the kernel before it, answered.
+    #[must_use]
+    pub const fn status(&self) -> NtStatus {
+        self.status
+    }
+
+    /// The Winsock error that stands for it.
+    #[must_use]
+    pub const fn wsa_error(&self) -> WsaError {
+        match (self.operation, self.status) {
+            (Operation::Request(ControlCode::Create), NtStatus::NOT_SUPPORTED) => WsaError::WSAEAFNOSUPPORT,
+            (Operation::Open, NtStatus::OBJECT_NAME_NOT_FOUND) => WsaError::WSAENETDOWN,
+            (_, status) => wsa_error(status),
+        }
+    }
+
+    /// What a person can do about it; `None` where the error says all there is to say.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match (self.operation, self.status) {
+            (Operation::Open, NtStatus::OBJECT_NAME_NOT_FOUND) => Some(
+                "the driver is not loaded: install it (pnputil /add-driver sanwsk.inf /install), then start it (sc start sanwsk)",
+            ),
+            (Operation::Open, NtStatus::NOT_SUPPORTED) => {
+                Some("the driver runs on Windows; elsewhere, cargo harness sanctl runs the same command against it")
+            }
+            (_, NtStatus::ACCESS_DENIED | NtStatus::PRIVILEGE_NOT_HELD) => Some(
+                "run it as an administrator, or let the driver's administrator widen the device's security descriptor",
+            ),
+            (_, NtStatus::DEVICE_NOT_READY) => Some(
+                "the driver waits for the Windows network stack: try again shortly; sanctl status shows how it stands",
+            ),
+            (_, NtStatus::NOINTERFACE) => Some("the driver got no interface from the network stack: see sanctl status"),
+            (_, NtStatus::REVISION_MISMATCH) => Some(
+                "driver and program are of different versions: sanctl status shows the driver's; update the older one",
+            ),
+            (_, NtStatus::CONNECTION_REFUSED) => {
+                Some("nobody listens at that address and port, or the listener's backlog is full: check the server")
+            }
+            (_, NtStatus::HOST_UNREACHABLE | NtStatus::NETWORK_UNREACHABLE | NtStatus::BAD_NETWORK_PATH) => {
+                Some("there is no route to that address: check the address, and the routing table (route print)")
+            }
+            (_, NtStatus::IO_TIMEOUT) => {
+                Some("there was no answer in time: check the address and the firewalls between, or give it more time")
+            }
+            (_, NtStatus::ADDRESS_ALREADY_EXISTS | NtStatus::TOO_MANY_ADDRESSES) => {
+                Some("another program has that port: choose another one, or 0 for any free one")
+            }
+            (Operation::Request(ControlCode::Bind | ControlCode::Connect), NtStatus::INVALID_ADDRESS_COMPONENT) => {
+                Some("give one of this machine's addresses to listen on, and a real address and port to connect to")
+            }
+            (Operation::Request(ControlCode::Create), NtStatus::NOT_SUPPORTED) => {
+                Some("the driver knows IPv4 and IPv6 only")
+            }
+            (_, NtStatus::TOO_MANY_OPENED_FILES) => Some("close endpoints that are not needed any more"),
+            (_, NtStatus::INSUFFICIENT_RESOURCES | NtStatus::NO_MEMORY) => {
+                Some("the kernel has no memory left for it: close what is not needed, or try again later")
+            }
+            (_, _) => None,
+        }
+    }
+
+    /// The kind that std users match on.
+    #[must_use]
+    pub const fn kind(&self) -> io::ErrorKind {
+        match (self.operation, self.wsa_error()) {
+            (Operation::Open, WsaError::WSAENETDOWN) => io::ErrorKind::NotFound,
+            (_, WsaError::WSAEACCES) => io::ErrorKind::PermissionDenied,
+            (_, WsaError::WSAEINVAL | WsaError::WSAENOTSOCK | WsaError::WSAEFAULT) => io::ErrorKind::InvalidInput,
+            (_, WsaError::WSAEOPNOTSUPP | WsaError::WSAEAFNOSUPPORT) => io::ErrorKind::Unsupported,
+            (_, WsaError::WSAEADDRINUSE) => io::ErrorKind::AddrInUse,
+            (_, WsaError::WSAEADDRNOTAVAIL) => io::ErrorKind::AddrNotAvailable,
+            (_, WsaError::WSAENETDOWN) => io::ErrorKind::NetworkDown,
+            (_, WsaError::WSAENETUNREACH) => io::ErrorKind::NetworkUnreachable,
+            (_, WsaError::WSAEHOSTUNREACH) => io::ErrorKind::HostUnreachable,
+            (_, WsaError::WSAECONNABORTED) => io::ErrorKind::ConnectionAborted,
+            (_, WsaError::WSAECONNRESET) => io::ErrorKind::ConnectionReset,
+            (_, WsaError::WSAECONNREFUSED) => io::ErrorKind::ConnectionRefused,
+            (_, WsaError::WSAENOTCONN) => io::ErrorKind::NotConnected,
+            (_, WsaError::WSAESHUTDOWN) => io::ErrorKind::BrokenPipe,
+            (_, WsaError::WSAETIMEDOUT) => io::ErrorKind::TimedOut,
+            (_, WsaError::WSAENOBUFS) => io::ErrorKind::OutOfMemory,
+            (_, WsaError::WSAEALREADY) => io::ErrorKind::ResourceBusy,
+            // A cancelled request is not `Interrupted`: std would try it again.
+            (_, _) => io::ErrorKind::Other,
+        }
+    }
+}
+
+impl Operation {
+    /// As in "cannot ...".
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Open => "open the device",
+            Self::Request(ControlCode::QueryVersion) => "ask for the driver's version",
+            Self::Request(ControlCode::QueryStatus) => "ask for the driver's status",
+            Self::Request(ControlCode::Create) => "create an endpoint",
+            Self::Request(ControlCode::SetOption) => "set an option",
+            Self::Request(ControlCode::Bind) => "bind",
+            Self::Request(ControlCode::Connect) => "connect",
+            Self::Request(ControlCode::Listen) => "listen",
+            Self::Request(ControlCode::Accept) => "accept a connection",
+            Self::Request(ControlCode::Send) => "send",
+            Self::Request(ControlCode::Receive) => "receive",
+            Self::Request(ControlCode::Disconnect) => "disconnect",
+            Self::Request(ControlCode::QueryAddresses) => "ask for an endpoint's addresses",
+            Self::Request(ControlCode::Close) => "close an endpoint",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot {}", self.operation.verb())?;
+        if let Some(address) = self.address {
+            write!(formatter, " to {address}")?;
+        }
+        write!(formatter, ": {}, {}", self.wsa_error(), self.status)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_failed_and_by_which_name_and_number() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let error = Error::new(Operation::Request(ControlCode::Connect), NtStatus::CONNECTION_REFUSED).at(address);
+        assert_eq!(
+            error.to_string(),
+            "cannot connect to 127.0.0.1:9: WSAECONNREFUSED (10061), STATUS_CONNECTION_REFUSED (0xc0000236)"
+        );
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn an_unknown_family_is_one_for_whoever_creates() {
+        let status = NtStatus::NOT_SUPPORTED;
+        let create = Error::new(Operation::Request(ControlCode::Create), status);
+        assert_eq!(create.wsa_error(), WsaError::WSAEAFNOSUPPORT);
+        let listen = Error::new(Operation::Request(ControlCode::Listen), status);
+        assert_eq!(listen.wsa_error(), WsaError::WSAEOPNOTSUPP);
+    }
+
+    #[test]
+    fn std_does_not_retry_what_was_cancelled() {
+        let error = Error::new(Operation::Request(ControlCode::Receive), NtStatus::CANCELLED);
+        assert_ne!(error.kind(), io::ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn a_missing_driver_and_missing_rights_are_told_apart() {
+        let missing = Error::new(Operation::Open, NtStatus::OBJECT_NAME_NOT_FOUND);
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(missing.hint().unwrap().contains("pnputil"));
+        let denied = Error::new(Operation::Open, NtStatus::ACCESS_DENIED);
+        assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
+        assert!(denied.hint().unwrap().contains("administrator"));
+    }
+}

@@ -1,0 +1,131 @@
+//! A request on its way.
+
+use crate::device::{Completed, Device, DeviceRequest, Ticket};
+use san_protocol::NtStatus;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Where the completion puts what it got.
+#[derive(Default)]
+struct Slot {
+    completed: Mutex<Option<Completed>>,
+    arrived: Condvar,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Completed>> {
+        self.completed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, completed: Completed) {
+        *self.lock() = Some(completed);
+        self.arrived.notify_all();
+    }
+
+    fn take(&self) -> Completed {
+        let mut slot = self.lock();
+        loop {
+            match slot.take() {
+                Some(completed) => return completed,
+                None => slot = self.arrived.wait(slot).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        let waited = self.arrived.wait_timeout_while(self.lock(), timeout, |slot| slot.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+    }
+}
+
+/// A request that has been issued and ends with a `T`.
+///
+/// Dropping it cancels the request and waits until it has ended; what it brought (a connection that was accepted) is dropped.
+#[must_use = "dropping it cancels the request"]
+pub struct Pending<T> {
+    device: Arc<dyn Device>,
+    ticket: Ticket,
+    slot: Arc<Slot>,
+    /// Makes the result; taken by whoever takes the completion.
+    finish: Option<Box<dyn FnOnce(Completed) -> T + Send>>,
+}
+
+impl<T> Pending<T> {
+    /// Issues `request` on `device`; `finish` makes the result of its completion, in the thread that waits for it.
+    pub fn start(
+        device: &Arc<dyn Device>,
+        request: DeviceRequest,
+        finish: impl FnOnce(Completed) -> T + Send + 'static,
+    ) -> Self {
+        let slot = Arc::new(Slot::default());
+        let told = slot.clone();
+        let ticket = device.submit(request, Box::new(move |completed| told.put(completed)));
+        Self { device: device.clone(), ticket, slot, finish: Some(Box::new(finish)) }
+    }
+
+    /// Waits for the end.
+    #[must_use]
+    pub fn wait(mut self) -> T {
+        let completed = self.slot.take();
+        self.finish(completed)
+    }
+
+    /// Waits for the end at most so long; gives itself back if the time passes first. The request goes on then.
+    ///
+    /// # Errors
+    ///
+    /// The request has not ended.
+    pub fn wait_for(self, timeout: Duration) -> Result<T, Self> {
+        if self.slot.wait(timeout) { Ok(self.wait()) } else { Err(self) }
+    }
+
+    /// Waits for the end, and cancels the request when `timeout` has passed. A request that this has ended fails with
+    /// `STATUS_IO_TIMEOUT`.
+    #[must_use]
+    pub fn wait_or_cancel(mut self, timeout: Duration) -> T {
+        if self.slot.wait(timeout) {
+            return self.wait();
+        }
+        self.cancel();
+        let mut completed = self.slot.take();
+        if completed.status == NtStatus::CANCELLED {
+            completed.status = NtStatus::IO_TIMEOUT;
+        }
+        self.finish(completed)
+    }
+
+    /// Whether the request has ended: then [`Self::wait`] returns at once.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.slot.lock().is_some()
+    }
+
+    /// Asks for the request's end. It still has to be waited for, and may succeed nevertheless.
+    pub fn cancel(&self) {
+        self.device.cancel(self.ticket);
+    }
+
+    fn finish(&mut self, completed: Completed) -> T {
+        let finish = self.finish.take().expect("the completion is taken once, by a call that consumes `self`");
+        finish(completed)
+    }
+}
+
+impl<T> Drop for Pending<T> {
+    fn drop(&mut self) {
+        if let Some(finish) = self.finish.take() {
+            self.cancel();
+            drop(finish(self.slot.take()));
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Pending<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Pending")
+            .field("ticket", &self.ticket)
+            .field("has_ended", &self.has_ended())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,251 @@
+//! The device on Windows: overlapped requests, an I/O completion port, and a thread that empties it.
+#![allow(unsafe_code, reason = "calls Windows")]
+
+use crate::device::{Completed, Completion, Device, DeviceRequest, Ticket};
+use crate::error::{Error, Operation};
+use san_protocol::{DEVICE_PATH, NtStatus};
+use std::collections::HashMap;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
+use windows_sys::Win32::Foundation::{
+    ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, GENERIC_READ, GENERIC_WRITE, GetLastError, HANDLE, INVALID_HANDLE_VALUE,
+};
+use windows_sys::Win32::Storage::FileSystem::{
+    CreateFileW, FILE_FLAG_OVERLAPPED, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING,
+};
+use windows_sys::Win32::System::IO::{
+    CancelIoEx, CreateIoCompletionPort, GetQueuedCompletionStatus, IO_STATUS_BLOCK, OVERLAPPED,
+    PostQueuedCompletionStatus,
+};
+use windows_sys::Win32::System::Threading::INFINITE;
+
+/// A handle of `\\.\SanWsk`.
+///
+/// Requests are issued by `NtDeviceIoControlFile`, which `DeviceIoControl` wraps: it returns the NTSTATUS itself, which tells
+/// whether a completion packet will come, while a Win32 error no longer does (a warning becomes an error there, and has a packet).
+pub struct WindowsDevice {
+    shared: Arc<Shared>,
+    completer: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    device: OwnedHandle,
+    port: OwnedHandle,
+    outstanding: Mutex<Outstanding>,
+}
+
+#[derive(Default)]
+struct Outstanding {
+    last_ticket: usize,
+    requests: HashMap<usize, Issued>,
+}
+
+/// A request that Windows has: its memory stays where it is until it is taken out of [`Outstanding`].
+struct Issued {
+    overlapped: Overlapped,
+    request: DeviceRequest,
+    done: Completion,
+}
+
+/// An OVERLAPPED of its own allocation, whose first two fields Windows uses as the IO_STATUS_BLOCK.
+struct Overlapped(*mut OVERLAPPED);
+
+// SAFETY: plain memory without a tie to a thread.
+unsafe impl Send for Overlapped {}
+
+impl Overlapped {
+    fn new() -> Self {
+        Self(Box::into_raw(Box::default()))
+    }
+
+    /// Status and information.
+    fn outcome(&self) -> (NtStatus, usize) {
+        // SAFETY: allocated by `new`; this is asked when Windows is done with it.
+        let overlapped = unsafe { self.0.read() };
+        // The status is the low half of a field as wide as a pointer.
+        #[expect(clippy::cast_possible_truncation)]
+        let status = NtStatus(overlapped.Internal as i32);
+        (status, overlapped.InternalHigh)
+    }
+}
+
+impl Drop for Overlapped {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new`; requests are dropped when Windows is done with them.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+impl WindowsDevice {
+    /// Opens the device, for reading and writing.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_OBJECT_NAME_NOT_FOUND`: the driver is not loaded. `STATUS_ACCESS_DENIED`: the caller lacks rights.
+    pub fn open() -> Result<Self, Error> {
+        let path: Vec<u16> = DEVICE_PATH.encode_utf16().chain([0]).collect();
+        // SAFETY: the path ends with a zero; the optional pointers are null.
+        let handle = unsafe {
+            CreateFileW(
+                path.as_ptr(),
+                GENERIC_READ | GENERIC_WRITE,
+                FILE_SHARE_READ | FILE_SHARE_WRITE,
+                ptr::null(),
+                OPEN_EXISTING,
+                FILE_FLAG_OVERLAPPED,
+                ptr::null_mut(),
+            )
+        };
+        if handle == INVALID_HANDLE_VALUE {
+            return Err(cannot_open());
+        }
+        // SAFETY: a handle that was just opened, and that nobody else owns.
+        let device = unsafe { OwnedHandle::from_raw_handle(handle) };
+        // SAFETY: an open overlapped handle; a null port makes one.
+        let port = unsafe { CreateIoCompletionPort(handle, ptr::null_mut(), 0, 1) };
+        if port.is_null() {
+            return Err(cannot_open());
+        }
+        // SAFETY: as above.
+        let port = unsafe { OwnedHandle::from_raw_handle(port) };
+        let shared = Arc::new(Shared { device, port, outstanding: Mutex::default() });
+        let completer = std::thread::Builder::new().name("sanwsk completions".to_owned()).spawn({
+            let shared = shared.clone();
+            move || shared.complete_requests()
+        });
+        let completer = completer.map_err(|_| Error::new(Operation::Open, NtStatus::INSUFFICIENT_RESOURCES))?;
+        Ok(Self { shared, completer: Some(completer) })
+    }
+}
+
+/// The last error of this thread, after an open.
+fn cannot_open() -> Error {
+    // SAFETY: has no preconditions.
+    let error = unsafe { GetLastError() };
+    let status = match error {
+        ERROR_FILE_NOT_FOUND => NtStatus::OBJECT_NAME_NOT_FOUND,
+        ERROR_ACCESS_DENIED => NtStatus::ACCESS_DENIED,
+        // NTSTATUS_FROM_WIN32.
+        other => NtStatus((0xC007_0000 | (other & 0xFFFF)) as i32),
+    };
+    Error::new(Operation::Open, status)
+}
+
+impl Shared {
+    fn device(&self) -> HANDLE {
+        self.device.as_raw_handle()
+    }
+
+    fn port(&self) -> HANDLE {
+        self.port.as_raw_handle()
+    }
+
+    fn outstanding(&self) -> MutexGuard<'_, Outstanding> {
+        self.outstanding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes completions from the port until the device is dropped and nothing is outstanding.
+    fn complete_requests(&self) {
+        let mut dropped = false;
+        while !dropped || !self.outstanding().requests.is_empty() {
+            let (mut length, mut key, mut context) = (0, 0, ptr::null_mut());
+            // The result says how the request ended, as its status block does, or that there was no packet.
+            // SAFETY: an open port, and out parameters of this frame.
+            unsafe {
+                GetQueuedCompletionStatus(self.port(), &raw mut length, &raw mut key, &raw mut context, INFINITE)
+            };
+            if context.is_null() {
+                dropped = true;
+            } else {
+                self.complete(context.addr(), None);
+            }
+        }
+    }
+
+    /// Gives a request's memory back. `refused`: Windows did not take it.
+    fn complete(&self, ticket: usize, refused: Option<NtStatus>) {
+        let issued = self.outstanding().requests.remove(&ticket);
+        let Some(Issued { overlapped, request, done }) = issued else { return };
+        match refused {
+            Some(status) => done(Completed::refused(status, request)),
+            None => {
+                let (status, information) = overlapped.outcome();
+                done(Completed { status, information, input: request.input, buffer: request.buffer });
+            }
+        }
+    }
+}
+
+impl Device for WindowsDevice {
+    fn submit(&self, mut request: DeviceRequest, done: Completion) -> Ticket {
+        let code = request.code;
+        let lengths = u32::try_from(request.input.len()).and_then(|input| {
+            let buffer = u32::try_from(request.buffer.len())?;
+            Ok((input, buffer))
+        });
+        let (input, buffer) = (request.input.as_ptr(), request.buffer.as_mut_ptr());
+        let overlapped = Overlapped::new();
+        let block: *mut IO_STATUS_BLOCK = overlapped.0.cast();
+        let ticket = {
+            let mut outstanding = self.shared.outstanding();
+            outstanding.last_ticket += 1;
+            let ticket = outstanding.last_ticket;
+            outstanding.requests.insert(ticket, Issued { overlapped, request, done });
+            ticket
+        };
+        let Ok((input_length, buffer_length)) = lengths else {
+            self.shared.complete(ticket, Some(NtStatus::INVALID_PARAMETER));
+            return Ticket(ticket as u64);
+        };
+        // SAFETY: `Outstanding` keeps buffers and status block where they are until the completion packet has come. The context
+        // comes back with the packet, and is never followed.
+        let status = unsafe {
+            NtDeviceIoControlFile(
+                self.shared.device(),
+                ptr::null_mut(),
+                None,
+                ptr::without_provenance(ticket),
+                block,
+                code,
+                input.cast(),
+                input_length,
+                buffer.cast(),
+                buffer_length,
+            )
+        };
+        // NT_ERROR: there is no packet. It comes after every other status, a success included.
+        if status.cast_unsigned() >> 30 == 3 {
+            self.shared.complete(ticket, Some(NtStatus(status)));
+        }
+        Ticket(ticket as u64)
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        let outstanding = self.shared.outstanding();
+        let issued = usize::try_from(ticket.0).ok().and_then(|ticket| outstanding.requests.get(&ticket));
+        if let Some(issued) = issued {
+            // It fails if the request has ended, and its packet is on the way.
+            // SAFETY: an open handle; the lock keeps the OVERLAPPED from being freed, and so from naming another request.
+            unsafe { CancelIoEx(self.shared.device(), issued.overlapped.0) };
+        }
+    }
+}
+
+impl Drop for WindowsDevice {
+    fn drop(&mut self) {
+        // It fails if nothing is outstanding.
+        // SAFETY: an open handle; null stands for all of its requests.
+        unsafe { CancelIoEx(self.shared.device(), ptr::null()) };
+        // SAFETY: an open port; a packet without a context is the one that ends the completer.
+        unsafe { PostQueuedCompletionStatus(self.shared.port(), 0, 0, ptr::null()) };
+        if let Some(completer) = self.completer.take()
+            && completer.thread().id() != std::thread::current().id()
+        {
+            // Its panic has been reported already.
+            let _ = completer.join();
+        }
+    }
+}
