@@ -724,14 +724,16 @@ impl Process {
         if !self.kernel.is_stopped() {
             let id = self.process.id;
             self.run_down(move |request| request.process == id);
-            for handle in self.process.handles.lock().all() {
+            let handles = self.process.handles.lock().all();
+            for handle in handles {
                 // The list is our own: the handle exists.
                 let _ = self.close(Handle(handle));
             }
         }
         self.process.exiting.store(true, Ordering::Release);
-        for thread in self.threads.lock().drain() {
-            thread.1.end(&self.kernel);
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads.values() {
+            thread.end(&self.kernel);
         }
         self.kernel.processes.remove(&self.kernel, &self.process);
     }

@@ -6,6 +6,8 @@ pub(crate) mod driver;
 pub(crate) mod file;
 pub(crate) mod request;
 pub(crate) mod security;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
