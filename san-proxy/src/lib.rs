@@ -34,6 +34,8 @@
 mod device;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod fake;
 mod listener;
 mod pending;
 mod provider;
@@ -51,3 +53,6 @@ pub use provider::{Provider, Status, Version, WskVersion};
 pub use stream::{Disconnect, Receive, StreamConnection, Transfer};
 
 pub use san_protocol::{EndpointId, EndpointKind, NtStatus, ProviderState, SocketOption, WsaError};
+
+#[cfg(test)]
+mod tests;
