@@ -15,15 +15,11 @@ use super::types::{
     WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2,
 };
 use crate::guard::{callout, violate};
-use crate::nt::io::device::{
-    IoCreateDevice, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, set_security,
-};
+use crate::nt::io::device::{IoCreateDevice, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, set_security};
 use crate::nt::io::{device as device_object, file_object};
 use crate::nt::irp::{self, IofCompleteRequest};
 use crate::nt::irql::called;
-use crate::nt::status::{
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_PENDING, STATUS_SUCCESS,
-};
+use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_PENDING, STATUS_SUCCESS};
 use crate::nt::strings::text;
 use crate::nt::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO, FILE_DEVICE_SECURE_OPEN,
@@ -364,8 +360,7 @@ impl Device {
     }
 
     fn file_class(&self) -> u32 {
-        self.file_config
-            .map_or(WdfFileObjectNotRequired, |config| config.FileObjectClass & !WdfFileObjectCanBeOptional)
+        self.file_config.map_or(WdfFileObjectNotRequired, |config| config.FileObjectClass & !WdfFileObjectCanBeOptional)
     }
 
     /// The WDFFILEOBJECT of a file object.

@@ -147,8 +147,7 @@ pub(crate) extern "win64" fn WdfRegistryQueryULong(
     let object = object::find(key);
     let mut value = PartialInformation { title_index: 0, kind: 0, length: 0, number: 0 };
     let (size, needed) = (size_of::<PartialInformation>() as u32, Cell::new(0));
-    let status =
-        ZwQueryValueKey(*expect_kind!(object, Key), name, PARTIAL, (&raw mut value).cast(), size, &needed);
+    let status = ZwQueryValueKey(*expect_kind!(object, Key), name, PARTIAL, (&raw mut value).cast(), size, &needed);
     match status {
         STATUS_SUCCESS if value.kind == REG_DWORD => {
             // SAFETY: the client's out parameter; a bad pointer faults.

@@ -49,7 +49,8 @@ fn function_names() -> &'static [&'static str] {
     static NAMES: OnceLock<Vec<&'static str>> = OnceLock::new();
     NAMES.get_or_init(|| {
         let rows = include_str!("../../facts/kmdf_functions.tsv").lines().skip(1);
-        rows.filter_map(|row| row.split('\t').nth(1)).collect()
+        // The enumeration ends with the number of functions.
+        rows.filter_map(|row| row.split('\t').nth(1)).take(bind::FUNCTIONS as usize).collect()
     })
 }
 

@@ -289,7 +289,9 @@ impl Object {
     pub(crate) fn dereference(&self) {
         match self.references.fetch_sub(1, Ordering::AcqRel) {
             1 => destroy(self),
-            0 => violate(Rule::Framework, format!("{} {:#x} was dereferenced too often", self.kind.name(), self.handle)),
+            0 => {
+                violate(Rule::Framework, format!("{} {:#x} was dereferenced too often", self.kind.name(), self.handle))
+            }
             _ => {}
         }
     }
@@ -369,8 +371,7 @@ pub(crate) extern "win64" fn WdfObjectContextGetObject(_globals: usize, context:
     called("WdfObjectContextGetObject", DISPATCH_LEVEL);
     let framework = objects();
     let live = framework.objects.live.lock();
-    let owner =
-        live.values().find(|object| object.spaces.lock().iter().any(|space| space.memory == context as usize));
+    let owner = live.values().find(|object| object.spaces.lock().iter().any(|space| space.memory == context as usize));
     owner.map_or(0, |object| object.handle)
 }
 

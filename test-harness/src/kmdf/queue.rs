@@ -24,7 +24,7 @@ use crate::nt::status::{
 };
 use crate::nt::types::{
     DISPATCH_LEVEL, FILE_OBJECT, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE,
-    NTSTATUS, PASSIVE_LEVEL, PVOID,
+    NTSTATUS, PASSIVE_LEVEL,
 };
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
@@ -244,33 +244,29 @@ fn present(object: &Arc<Object>, queue: &Queue, request: &Arc<Object>) {
     let (output, input, code) =
         (control.OutputBufferLength as usize, control.InputBufferLength as usize, control.IoControlCode);
     let id = request.handle;
-    let zero_length = |major| {
-        matches!(major, IRP_MJ_READ | IRP_MJ_WRITE) && length == 0 && config.AllowZeroLengthRequests == 0
-    };
-    match location.MajorFunction.get() {
-        major if zero_length(major) => request::complete(request, STATUS_SUCCESS, Some(0)),
-        IRP_MJ_READ if config.EvtIoRead.is_some() => {
-            config.EvtIoRead.map(|callback| callout("EvtIoRead", || callback(handle, id, length)));
+    let zero_length =
+        |major| matches!(major, IRP_MJ_READ | IRP_MJ_WRITE) && length == 0 && config.AllowZeroLengthRequests == 0;
+    let major = location.MajorFunction.get();
+    if zero_length(major) {
+        return request::complete(request, STATUS_SUCCESS, Some(0));
+    }
+    match (major, config) {
+        (IRP_MJ_READ, WDF_IO_QUEUE_CONFIG { EvtIoRead: Some(callback), .. }) => {
+            callout("EvtIoRead", || callback(handle, id, length));
         }
-        IRP_MJ_WRITE if config.EvtIoWrite.is_some() => {
-            config.EvtIoWrite.map(|callback| callout("EvtIoWrite", || callback(handle, id, length)));
+        (IRP_MJ_WRITE, WDF_IO_QUEUE_CONFIG { EvtIoWrite: Some(callback), .. }) => {
+            callout("EvtIoWrite", || callback(handle, id, length));
         }
-        IRP_MJ_DEVICE_CONTROL if config.EvtIoDeviceControl.is_some() => {
-            config
-                .EvtIoDeviceControl
-                .map(|callback| callout("EvtIoDeviceControl", || callback(handle, id, output, input, code)));
+        (IRP_MJ_DEVICE_CONTROL, WDF_IO_QUEUE_CONFIG { EvtIoDeviceControl: Some(callback), .. }) => {
+            callout("EvtIoDeviceControl", || callback(handle, id, output, input, code));
         }
-        IRP_MJ_INTERNAL_DEVICE_CONTROL if config.EvtIoInternalDeviceControl.is_some() => {
-            config
-                .EvtIoInternalDeviceControl
-                .map(|callback| callout("EvtIoInternalDeviceControl", || callback(handle, id, output, input, code)));
+        (IRP_MJ_INTERNAL_DEVICE_CONTROL, WDF_IO_QUEUE_CONFIG { EvtIoInternalDeviceControl: Some(callback), .. }) => {
+            callout("EvtIoInternalDeviceControl", || callback(handle, id, output, input, code));
         }
-        _ => match config.EvtIoDefault {
-            Some(callback) => {
-                callout("EvtIoDefault", || callback(handle, id));
-            }
-            None => request::complete(request, STATUS_INVALID_DEVICE_REQUEST, Some(0)),
-        },
+        (_, WDF_IO_QUEUE_CONFIG { EvtIoDefault: Some(callback), .. }) => {
+            callout("EvtIoDefault", || callback(handle, id));
+        }
+        _ => request::complete(request, STATUS_INVALID_DEVICE_REQUEST, Some(0)),
     }
 }
 
@@ -574,6 +570,3 @@ pub(crate) extern "win64" fn WdfRequestStopAcknowledge(_globals: usize, handle: 
     let object = object::find(handle);
     let _: &Request = expect_kind!(object, Request);
 }
-
-/// Keeps the pointer type of the NT layer out of the way of handles.
-const _: () = assert!(size_of::<PVOID>() == size_of::<HANDLE>());

@@ -18,8 +18,8 @@ use crate::nt::status::{
 };
 use crate::nt::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IRP, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_OUT_DIRECT,
-    NTSTATUS, PVOID,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED, METHOD_IN_DIRECT,
+    METHOD_OUT_DIRECT, NTSTATUS, PVOID,
 };
 use crate::thread::current;
 use crate::violation::Rule;
@@ -142,7 +142,7 @@ impl Request {
         }
     }
 
-    fn input(&self) -> Result<Buffer, NtStatus> {
+    fn input(&self) -> Result<Buffer, NTSTATUS> {
         let irp = self.irp();
         if !Self::is_control(irp) {
             return Self::transfer(irp, IRP_MJ_WRITE);
@@ -156,7 +156,7 @@ impl Request {
         }
     }
 
-    fn output(&self) -> Result<Buffer, NtStatus> {
+    fn output(&self) -> Result<Buffer, NTSTATUS> {
         let irp = self.irp();
         if !Self::is_control(irp) {
             return Self::transfer(irp, IRP_MJ_READ);
@@ -170,8 +170,6 @@ impl Request {
         }
     }
 }
-
-type NtStatus = NTSTATUS;
 
 /// Gives a buffer to the client, if it is as long as the client needs.
 fn give(buffer: Result<Buffer, NTSTATUS>, minimum: usize, out: *mut PVOID, length: *mut usize) -> NTSTATUS {
@@ -383,7 +381,7 @@ pub(super) fn arm_cancel(object: &Object, request: &Request) -> bool {
     irp.CancelRoutine.store(cancel_routine as *mut _, Ordering::SeqCst);
     let cancelled = irp.Cancel.load(Ordering::SeqCst) != 0;
     // Whoever takes the routine out answers for the request.
-    !(cancelled && !irp.CancelRoutine.swap(ptr::null_mut(), Ordering::SeqCst).is_null())
+    !cancelled || irp.CancelRoutine.swap(ptr::null_mut(), Ordering::SeqCst).is_null()
 }
 
 /// Takes the IRP's cancel routine out; false if it has been, or is being, called.

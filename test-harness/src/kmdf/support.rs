@@ -11,16 +11,13 @@ use super::bind::client;
 use super::object::{self, Attributes, Kind, Object, create_into, expect_kind, named_parent};
 use super::types::{HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_TIMER_CONFIG, WDF_WORKITEM_CONFIG};
 use crate::guard::{callout, violate};
-use crate::kernel::Kernel;
 use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
 use crate::nt::irql::called;
 use crate::nt::pool::{ExFreePoolWithTag, Owner};
 use crate::nt::spin_lock::{KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock};
 use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use crate::nt::timer::{KeCancelTimer, KeFlushQueuedDpcs, KeInitializeDpc, KeInitializeTimer, KeSetTimerEx};
-use crate::nt::types::{
-    DISPATCH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed,
-};
+use crate::nt::types::{DISPATCH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed};
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
@@ -120,7 +117,7 @@ pub(crate) struct Timer {
     callback: PFN_OBJECT,
     period: u32,
     passive: bool,
-    timer: Box<KTIMER>,
+    due: Box<KTIMER>,
     dpc: Box<KDPC>,
     initialized: AtomicBool,
 }
@@ -152,7 +149,7 @@ pub(crate) extern "win64" fn WdfTimerCreate(
         callback,
         period: config.Period,
         passive,
-        timer: Box::new(KTIMER::zeroed()),
+        due: Box::new(KTIMER::zeroed()),
         dpc: Box::new(KDPC::zeroed()),
         initialized: AtomicBool::new(false),
     };
@@ -181,11 +178,11 @@ pub(crate) extern "win64" fn WdfTimerStart(_globals: usize, handle: HANDLE, due:
     let object = object::find(handle);
     let timer = expect_kind!(object, Timer);
     if !timer.initialized.swap(true, Ordering::AcqRel) {
-        KeInitializeTimer(&timer.timer);
+        KeInitializeTimer(&timer.due);
         KeInitializeDpc(&timer.dpc, timer_due, handle as PVOID);
     }
     let dpc = std::ptr::from_ref::<KDPC>(&timer.dpc).cast_mut();
-    KeSetTimerEx(&timer.timer, due, timer.period.cast_signed(), dpc)
+    KeSetTimerEx(&timer.due, due, timer.period.cast_signed(), dpc)
 }
 
 pub(crate) extern "win64" fn WdfTimerStop(_globals: usize, handle: HANDLE, wait: u8) -> u8 {
@@ -199,7 +196,7 @@ fn stop(timer: &Timer, wait: bool) -> u8 {
     if !timer.initialized.load(Ordering::Acquire) {
         return 0;
     }
-    let stopped = KeCancelTimer(&timer.timer);
+    let stopped = KeCancelTimer(&timer.due);
     if wait {
         KeFlushQueuedDpcs();
     }
@@ -330,8 +327,7 @@ pub(crate) extern "win64" fn WdfMemoryCreate(
         return STATUS_INSUFFICIENT_RESOURCES;
     };
     let memory = Memory { buffer: Cell::new(block as usize), size, tag: Some(tag) };
-    let status =
-        create_into(&client, Kind::Memory(memory), &Attributes::read(attributes), client.driver(), out);
+    let status = create_into(&client, Kind::Memory(memory), &Attributes::read(attributes), client.driver(), out);
     if status != STATUS_SUCCESS {
         ExFreePoolWithTag(block, tag);
     } else if !buffer.is_null() {
@@ -396,6 +392,3 @@ impl Kind {
         }
     }
 }
-
-/// The machine whose objects these are keeps them; nothing here holds the machine.
-const _: fn(&Kernel) = |_| {};

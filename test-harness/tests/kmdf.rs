@@ -1,0 +1,209 @@
+//! The framework, seen by a client of it: a small KMDF driver in C that does what these tests ask of it.
+#![cfg(target_os = "linux")]
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use driver_build::{Arch, CDriver, DriverModel};
+use test_harness::machine::{Handle, IoToken, Process, Unload};
+use test_harness::nt::status::{STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_SUCCESS};
+use test_harness::{Driver, IoStatus, Machine, Rule};
+
+const ECHO: u32 = 1;
+const PARK: u32 = 2;
+const UNPARK: u32 = 3;
+const HOLD: u32 = 4;
+const RELEASE: u32 = 5;
+const COMPLETE_TWICE: u32 = 6;
+const COMPLETE_WHILE_CANCELABLE: u32 = 7;
+const HOLD_FOR_TIMER: u32 = 8;
+const WORK: u32 = 9;
+const USE_DELETED: u32 = 10;
+const STATE: u32 = 11;
+const NEEDS_FOUR_BYTES: u32 = 99;
+
+const READ_WRITE: u32 = 0xC000_0000;
+const DISPATCH_LEVEL: usize = 2;
+const MOMENT: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn image() -> &'static PathBuf {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let driver = CDriver {
+            name: "kmdf_queues".to_owned(),
+            sources: vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/kmdf_queues.c")],
+            model: DriverModel::Kmdf,
+            arch: Arch::X64,
+        };
+        let folder = driver_build::output_root().join("test-drivers");
+        driver_build::build_c(&driver, &folder).expect("the C driver builds").image
+    })
+}
+
+struct Bed {
+    machine: Machine,
+    driver: Driver,
+    process: Process,
+    handle: Handle,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let machine = Machine::new();
+        let driver = machine.load(image(), "kmdf_queues").expect("the driver loads");
+        let process = machine.process();
+        let handle = process.open(r"\\.\KmdfQueues", READ_WRITE).expect("the device opens");
+        Self { machine, driver, process, handle }
+    }
+
+    fn start_with(&self, handle: Handle, function: u32, input: &[u8]) -> (IoToken, Receiver<IoStatus>) {
+        let (done, told) = channel();
+        let code = (0x22 << 16) | (function << 2);
+        let token = self
+            .process
+            .control_async(handle, code, input.to_vec(), vec![0; 16], move |(status, ..)| {
+                let _ = done.send(status);
+            })
+            .expect("the request is issued");
+        (token, told)
+    }
+
+    fn start(&self, function: u32) -> (IoToken, Receiver<IoStatus>) {
+        self.start_with(self.handle, function, &[])
+    }
+
+    fn call(&self, function: u32) -> IoStatus {
+        self.start(function).1.recv_timeout(PATIENCE).expect("it completes")
+    }
+
+    fn finish(self) {
+        drop(self.process);
+        assert_eq!(self.machine.unload(&self.driver), Ok(Unload::Done));
+        assert!(self.machine.violation().is_none());
+    }
+
+    /// The rule that a request breaks.
+    fn broken_by(self, function: u32) -> Rule {
+        let code = (0x22 << 16) | (function << 2);
+        // The machine stops inside the call.
+        self.process.control_async(self.handle, code, Vec::new(), Vec::new(), |_| ()).expect_err("the machine stops");
+        let violation = self.machine.violation().expect("a rule is broken");
+        assert!(!violation.backtrace.is_empty(), "the driver's frames are named");
+        violation.rule
+    }
+}
+
+#[test]
+fn a_request_is_completed_with_its_information() {
+    let bed = Bed::new();
+    let (_, told) = bed.start_with(bed.handle, ECHO, b"seven b");
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(IoStatus { status: STATUS_SUCCESS, information: 7 }));
+    let (_, told) = bed.start_with(bed.handle, NEEDS_FOUR_BYTES, b"two");
+    assert_eq!(told.recv_timeout(PATIENCE).expect("completes").status, STATUS_BUFFER_TOO_SMALL);
+    bed.finish();
+}
+
+#[test]
+fn parked_requests_come_out_in_order() {
+    let bed = Bed::new();
+    let parked: Vec<_> = (0..5).map(|_| bed.start(PARK).1).collect();
+    assert_eq!(bed.call(STATE).information, 5);
+    for request in &parked {
+        assert!(request.try_recv().is_err(), "it waits still");
+        assert_eq!(bed.call(UNPARK).information, 1);
+        assert_eq!(request.recv_timeout(PATIENCE).expect("completes").status, STATUS_SUCCESS);
+    }
+    assert_eq!(bed.call(UNPARK).information, 0);
+    bed.finish();
+}
+
+#[test]
+fn a_request_cancelled_in_a_queue_is_completed_by_the_framework() {
+    let bed = Bed::new();
+    let (token, parked) = bed.start(PARK);
+    bed.process.cancel(bed.handle, Some(token)).expect("there is one to cancel");
+    assert_eq!(parked.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    assert_eq!(bed.call(STATE).information, 0);
+    bed.finish();
+}
+
+#[test]
+fn a_request_that_the_driver_holds_is_cancelled_by_its_callback() {
+    let bed = Bed::new();
+    let (token, held) = bed.start(HOLD);
+    assert!(held.recv_timeout(MOMENT).is_err());
+    bed.process.cancel(bed.handle, Some(token)).expect("there is one to cancel");
+    assert_eq!(held.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    let (_, held) = bed.start(HOLD);
+    assert_eq!(bed.call(RELEASE).information, 1);
+    assert_eq!(held.recv_timeout(PATIENCE).expect("completes").status, STATUS_SUCCESS);
+    bed.finish();
+}
+
+#[test]
+fn a_parallel_queue_presents_no_more_than_it_was_told() {
+    let bed = Bed::new();
+    let held = bed.start(HOLD_FOR_TIMER).1;
+    assert!(held.recv_timeout(PATIENCE).is_ok());
+    let (first_token, first) = bed.start(HOLD);
+    // Two more fill the queue's three; the echo behind them waits.
+    let waiting: Vec<_> = (0..2).map(|_| bed.start(HOLD)).collect();
+    let echo = bed.start(ECHO).1;
+    assert!(echo.recv_timeout(MOMENT).is_err(), "three are presented");
+    bed.process.cancel(bed.handle, Some(first_token)).expect("there is one to cancel");
+    assert_eq!(first.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    assert_eq!(echo.recv_timeout(PATIENCE).expect("its turn").status, STATUS_SUCCESS);
+    for (token, held) in waiting {
+        bed.process.cancel(bed.handle, Some(token)).expect("there is one to cancel");
+        assert_eq!(held.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    }
+    bed.finish();
+}
+
+#[test]
+fn cleanup_of_a_handle_cancels_what_it_has_waiting_and_nothing_else() {
+    let bed = Bed::new();
+    let other = bed.process.open(r"\\.\KmdfQueues", READ_WRITE).expect("opens twice");
+    let (_, mine) = bed.start(PARK);
+    let (_, others) = bed.start_with(other, PARK, &[]);
+    bed.process.close(other).expect("closes");
+    assert_eq!(others.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    assert!(mine.recv_timeout(MOMENT).is_err());
+    assert_eq!(bed.call(UNPARK).information, 1);
+    bed.finish();
+}
+
+#[test]
+fn timers_run_at_dispatch_level_and_work_items_at_passive_level() {
+    let bed = Bed::new();
+    assert_eq!(bed.call(HOLD_FOR_TIMER).information, DISPATCH_LEVEL);
+    assert_eq!(bed.call(WORK).information, 0);
+    bed.finish();
+}
+
+#[test]
+fn an_unload_is_deferred_while_a_handle_is_open() {
+    let Bed { machine, driver, process, handle } = Bed::new();
+    assert_eq!(machine.unload(&driver), Ok(Unload::Deferred));
+    process.close(handle).expect("closes");
+    assert!(machine.wait_unloaded(&driver, PATIENCE));
+    assert!(machine.violation().is_none());
+}
+
+#[test]
+fn a_request_completed_twice_is_caught() {
+    assert_eq!(Bed::new().broken_by(COMPLETE_TWICE), Rule::Framework);
+}
+
+#[test]
+fn a_request_completed_while_cancelable_is_caught() {
+    assert_eq!(Bed::new().broken_by(COMPLETE_WHILE_CANCELABLE), Rule::Framework);
+}
+
+#[test]
+fn a_deleted_object_that_is_used_is_caught() {
+    assert_eq!(Bed::new().broken_by(USE_DELETED), Rule::Framework);
+}

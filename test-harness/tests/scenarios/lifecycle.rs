@@ -1,0 +1,150 @@
+//! Loading, waiting for WSK, limits, unloading.
+
+use crate::support::{Bed, PATIENCE, any, connected, image, status};
+use san_protocol::NtStatus;
+use san_proxy::{AddressFamily, Backlog, StreamConnection, StreamListener};
+use test_harness::machine::Unload;
+use test_harness::nt::registry::Value;
+use test_harness::{LoadError, Machine};
+
+#[test]
+fn an_unload_waits_for_the_last_handle() {
+    let bed = Bed::new();
+    let (connection, _peer) = connected(&bed.open());
+    assert_eq!(bed.machine.unload(&bed.driver), Ok(Unload::Deferred));
+    connection.send(b"x").expect("who is in goes on");
+    assert!(test_harness::device::HarnessDevice::open(&bed.process).is_err(), "nobody comes in any more");
+    drop(connection);
+    assert!(bed.machine.wait_unloaded(&bed.driver, PATIENCE), "the last handle is closed");
+    let Bed { machine, process, .. } = bed;
+    drop(process);
+    assert!(machine.violation().is_none());
+}
+
+#[test]
+fn a_driver_is_loaded_and_unloaded_many_times() {
+    let machine = Machine::new();
+    for _ in 0..20 {
+        let driver = machine.load(image(), "sanwsk").expect("loads");
+        assert_eq!(machine.unload(&driver), Ok(Unload::Done));
+    }
+    assert!(machine.stats().driver_pool.is_empty());
+}
+
+#[test]
+fn two_machines_have_a_driver_each() {
+    let (first, second) = (Bed::new(), Bed::new());
+    let (here, there) = (first.open(), second.open());
+    let listener = StreamListener::create(&there, AddressFamily::INET).expect("an endpoint");
+    let address = listener.bind(any(AddressFamily::INET)).expect("binds");
+    listener.listen(Backlog(1)).expect("listens");
+    let connection = StreamConnection::create(&here, AddressFamily::INET).expect("an endpoint");
+    connection.connect(address, Some(PATIENCE)).expect("connects");
+    let accepted = listener.accept().expect("accepts");
+    connection.send(b"from one to the other").expect("sends");
+    let received = accepted.connection.receive_all(vec![0; 21]);
+    assert_eq!(received.buffer, b"from one to the other");
+    drop((connection, accepted, listener, here, there));
+    first.finish();
+    second.finish();
+}
+
+#[test]
+fn every_allocation_of_the_load_path_may_fail() {
+    let mut failures = 0;
+    for nth in 0.. {
+        let machine = Machine::new();
+        machine.fail_allocation(nth);
+        let loaded = machine.load(image(), "sanwsk");
+        let failed = machine.allocation_has_failed();
+        machine.fail_no_allocation();
+        match loaded {
+            Ok(driver) => {
+                assert_eq!(machine.unload(&driver), Ok(Unload::Done));
+                if !failed {
+                    break;
+                }
+            }
+            Err(LoadError::Entry(_) | LoadError::Refused(_)) => assert!(failed),
+            Err(error) => panic!("allocation {nth}: {error}: {:?}", machine.violation()),
+        }
+        failures += 1;
+        assert!(machine.stats().driver_pool.is_empty(), "allocation {nth}");
+        // The same machine can load it then.
+        let driver = machine.load(image(), "sanwsk").expect("there is memory now");
+        assert_eq!(machine.unload(&driver), Ok(Unload::Done));
+        assert!(machine.violation().is_none(), "allocation {nth}");
+    }
+    assert!(failures > 5, "the load path allocates");
+}
+
+#[test]
+fn a_handle_has_no_more_endpoints_than_the_registry_allows() {
+    let bed = Bed::with(Machine::builder().parameter("sanwsk", "MaxEndpointsPerHandle", Value::Number(3)));
+    let provider = bed.open();
+    let create = || StreamConnection::create(&provider, AddressFamily::INET);
+    let mut endpoints: Vec<_> = (0..3).map(|_| create().expect("within the limit")).collect();
+    assert_eq!(status(create()), NtStatus::TOO_MANY_OPENED_FILES);
+    endpoints.pop();
+    endpoints.push(create().expect("there is room again"));
+    let other = bed.open();
+    StreamConnection::create(&other, AddressFamily::INET).expect("the limit is a handle's");
+    drop((endpoints, provider, other));
+    bed.finish();
+}
+
+#[test]
+fn the_registry_lets_users_in() {
+    let bed = Bed::with(Machine::builder().parameter("sanwsk", "AllowUsers", Value::Number(1)));
+    let process = std::sync::Arc::new(bed.machine.process_of(false, false));
+    let device = test_harness::device::HarnessDevice::open(&process).expect("users may");
+    drop((device, process));
+    bed.finish();
+}
+
+#[test]
+fn values_of_a_wrong_type_or_size_leave_the_defaults() {
+    let builder = Machine::builder()
+        .parameter("sanwsk", "MaxEndpointsPerHandle", Value::Text("many".to_owned()))
+        .parameter("sanwsk", "MaxBacklog", Value::Number(0))
+        .parameter("sanwsk", "AllowUsers", Value::Number(u32::MAX));
+    let bed = Bed::with(builder);
+    let (connection, _peer) = connected(&bed.open());
+    drop(connection);
+    bed.finish();
+}
+
+/// Cycles of connect and close; the full number is the benchmark's.
+const CYCLES: usize = 100_000;
+
+#[test]
+fn a_hundred_thousand_connects_leave_pool_and_objects_flat() {
+    let bed = Bed::new();
+    let provider = bed.open();
+    let listener = StreamListener::create(&provider, AddressFamily::INET).expect("an endpoint");
+    let address = listener.bind(any(AddressFamily::INET)).expect("binds");
+    listener.listen(Backlog(8)).expect("listens");
+    let cycle = || {
+        let connection = StreamConnection::create(&provider, AddressFamily::INET).expect("an endpoint");
+        connection.connect(address, Some(PATIENCE)).expect("connects");
+        let accepted = listener.accept().expect("accepts");
+        // The end that closes first waits in TIME_WAIT; a reset does not, and leaves the port free.
+        connection.abort().expect("resets");
+        connection.close().expect("closes");
+        accepted.connection.close().expect("closes");
+    };
+    for _ in 0..100 {
+        cycle();
+    }
+    let before = bed.machine.stats();
+    for _ in 0..CYCLES {
+        cycle();
+    }
+    let after = bed.machine.stats();
+    assert_eq!(before.driver_pool, after.driver_pool);
+    assert_eq!(before.objects, after.objects);
+    assert_eq!(before.irps, after.irps);
+    assert_eq!(before.kernel_handles, after.kernel_handles);
+    drop((listener, provider));
+    bed.finish();
+}

@@ -1,0 +1,174 @@
+//! The bed of every scenario: a machine with the driver loaded, and a process that has its device open.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use san_protocol::{NtStatus, ProviderState};
+use san_proxy::{AddressFamily, Backlog, Error, Provider, StreamConnection, StreamListener};
+use test_harness::device::HarnessDevice;
+use test_harness::machine::{Builder, Process, Unload};
+use test_harness::{Driver, Machine};
+
+/// Longer than anything here takes, and shorter than anybody's patience.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Long enough that what is to pend does pend.
+pub const MOMENT: Duration = Duration::from_millis(50);
+
+/// The image, built once.
+pub fn image() -> &'static PathBuf {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| {
+        let options = driver_build::Options::default();
+        driver_build::build(&options).expect("`cargo driver` builds the driver").image
+    })
+}
+
+/// A machine with the driver loaded, and a process.
+pub struct Bed {
+    pub machine: Machine,
+    pub driver: Driver,
+    pub process: Arc<Process>,
+}
+
+impl Bed {
+    pub fn new() -> Self {
+        Self::with(Machine::builder())
+    }
+
+    pub fn with(builder: Builder) -> Self {
+        let machine = builder.build();
+        let driver = machine.load(image(), "sanwsk").expect("the driver loads");
+        let process = Arc::new(machine.process());
+        let bed = Self { machine, driver, process };
+        bed.wait_for_provider();
+        bed
+    }
+
+    /// The driver through a handle of its own.
+    pub fn open(&self) -> Provider {
+        Provider::new(Arc::new(HarnessDevice::open(&self.process).expect("the device opens")))
+    }
+
+    /// Waits until the driver has captured the WSK provider NPI.
+    pub fn wait_for_provider(&self) {
+        let provider = self.open();
+        eventually("the provider NPI is captured", || {
+            provider.status().expect("status").provider == ProviderState::Ready
+        });
+    }
+
+    /// Ends the process and unloads the driver: nothing may be left behind.
+    pub fn finish(self) {
+        let Self { machine, driver, process } = self;
+        drop(process);
+        assert_eq!(machine.unload(&driver), Ok(Unload::Done), "no handle is open any more");
+        let stats = machine.stats();
+        assert!(stats.driver_pool.is_empty(), "pool left behind: {:?}", stats.driver_pool);
+        if let Some(violation) = machine.violation() {
+            panic!("{violation}");
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The status that an operation failed with.
+#[track_caller]
+pub fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> NtStatus {
+    result.expect_err("it fails").status()
+}
+
+/// A free port of 127.0.0.1 or ::1, chosen by the system.
+pub fn any(family: AddressFamily) -> SocketAddr {
+    if family == AddressFamily::INET6 { "[::1]:0" } else { "127.0.0.1:0" }.parse().expect("an address")
+}
+
+/// A listener of the host.
+pub fn host_listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    (listener, address)
+}
+
+/// An address of 127.0.0.1 where nobody listens.
+pub fn closed_port() -> SocketAddr {
+    host_listener().1
+}
+
+/// An endpoint of the driver, connected to a socket of the host.
+pub fn connected(provider: &Provider) -> (StreamConnection, TcpStream) {
+    let (listener, address) = host_listener();
+    let connection = StreamConnection::create(provider, AddressFamily::INET).expect("an endpoint");
+    connection.connect(address, Some(PATIENCE)).expect("connects");
+    let (peer, _) = listener.accept().expect("the connection arrives");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    peer.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    (connection, peer)
+}
+
+/// A listener of the driver.
+pub fn listening(provider: &Provider, backlog: u32) -> (StreamListener, SocketAddr) {
+    let listener = StreamListener::create(provider, AddressFamily::INET).expect("an endpoint");
+    let address = listener.bind(any(AddressFamily::INET)).expect("binds");
+    listener.listen(Backlog(backlog)).expect("listens");
+    (listener, address)
+}
+
+/// A socket of the host, connected to `address`.
+pub fn host_connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    stream
+}
+
+/// Has a host socket reset its connection when it is closed.
+pub fn reset_on_close(stream: &TcpStream) {
+    use std::os::fd::AsRawFd;
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let length = u32::try_from(size_of::<libc::linger>()).expect("a small structure");
+    #[allow(unsafe_code)]
+    // SAFETY: the descriptor is open; the option's structure is a local of the given length.
+    let result = unsafe {
+        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), length)
+    };
+    assert_eq!(result, 0);
+}
+
+/// Sends what it receives back, until the peer ends its side.
+pub fn echo(mut stream: TcpStream) {
+    let mut buffer = [0; 16384];
+    loop {
+        match stream.read(&mut buffer).expect("reads") {
+            0 => return,
+            length => stream.write_all(&buffer[..length]).expect("writes"),
+        }
+    }
+}
+
+/// Bytes that differ from place to place: byte `n` of stream `seed`.
+pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
