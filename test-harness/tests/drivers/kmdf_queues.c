@@ -25,7 +25,10 @@ static WDFTIMER Timer;
 static WDFWORKITEM Work;
 static WDFREQUEST Held, Timed, Worked;
 
-static VOID Complete(WDFREQUEST Request, NTSTATUS Status, ULONG_PTR Information) {
+/* Backtraces are to name the frame that called. */
+#define IN_BACKTRACES __attribute__((disable_tail_calls))
+
+IN_BACKTRACES static VOID Complete(WDFREQUEST Request, NTSTATUS Status, ULONG_PTR Information) {
     CALL(WdfRequestCompleteWithInformation, PFN_WDFREQUESTCOMPLETEWITHINFORMATION)
     (WdfDriverGlobals, Request, Status, Information);
 }
@@ -45,7 +48,7 @@ static VOID NTAPI EvtWorkItem(WDFWORKITEM Item) {
     Complete(Worked, STATUS_SUCCESS, KeGetCurrentIrql());
 }
 
-static VOID NTAPI EvtIoDeviceControl(WDFQUEUE Queue, WDFREQUEST Request, size_t Output, size_t Input, ULONG Code) {
+IN_BACKTRACES static VOID NTAPI EvtIoDeviceControl(WDFQUEUE Queue, WDFREQUEST Request, size_t Output, size_t Input, ULONG Code) {
     WDFREQUEST Next = NULL;
     WDFSPINLOCK Lock = NULL;
     ULONG Waiting = 0;
