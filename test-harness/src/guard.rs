@@ -275,7 +275,9 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c
         .filter(|code| code[..2] == [0xcd, 0x29])
         .map(|_| registers[libc::REG_RCX as usize].cast_unsigned());
     // SAFETY: the system passes the signal's information.
-    let address = unsafe { (*info).si_addr() } as usize;
+    let info = unsafe { &*info };
+    // SAFETY: the signals handled here carry an address.
+    let address = unsafe { info.si_addr() } as usize;
     current.fault.set(Some(Fault { signal, address, rip, fail_fast, backtrace }));
     registers[libc::REG_RDI as usize] = current.escape.get().cast_signed() as i64;
     registers[libc::REG_RIP as usize] = leave as *const () as i64;

@@ -12,13 +12,23 @@
 //! It reports like Driver Verifier: the first [`Violation`] stops its machine, and names the rule, the call and the
 //! driver's source lines.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+// Registers, pointers and lengths of a 64-bit machine change places with fields of fixed width all through a kernel.
+#![allow(clippy::cast_possible_truncation)]
+// Windows' own spelling.
+#![allow(clippy::upper_case_acronyms)]
+// `Process::process` is the process object of a process handle.
+#![allow(clippy::struct_field_names)]
+// A constant or type stands where it is used.
+#![allow(clippy::items_after_statements)]
 
+pub mod device;
 pub mod guard;
 pub mod image;
 mod kernel;
 mod kmdf;
 pub mod machine;
 mod memory;
+pub mod network;
 pub mod nt;
 mod thread;
 pub mod violation;

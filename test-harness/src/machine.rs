@@ -211,6 +211,7 @@ impl Machine {
         let result = Arc::new((Mutex::new((false, None)), Condvar::new()));
         let told = result.clone();
         /// Tells of the end even if the thread leaves early, when its closure is dropped or abandoned.
+        #[allow(clippy::type_complexity)] // the pair above, which has no other use
         struct Tell<T>(Arc<(Mutex<(bool, Option<T>)>, Condvar)>);
         impl<T> Drop for Tell<T> {
             fn drop(&mut self) {
@@ -422,7 +423,7 @@ impl Handle {
 
 /// A request that was issued, for cancelling it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct IoToken(u64);
+pub struct IoToken(pub(crate) u64);
 
 /// How long an exiting process waits for its requests before that is a violation: an unkillable process.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);

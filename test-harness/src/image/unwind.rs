@@ -172,6 +172,7 @@ fn step(image: &Mapped, registers: &mut Registers, stack: &Stack) -> Option<()> 
 }
 
 /// Undoes the unwind codes of one UNWIND_INFO; the chained parent's, if there is one.
+#[allow(clippy::option_option)] // none: unreadable; some none: the walk goes on without a return address of its own
 fn undo(image: &Mapped, info: u32, offset: u32, registers: &mut Registers, stack: &Stack) -> Option<Option<u32>> {
     const CHAINED: u8 = 4;
     let byte = |at: u32| image.byte(info + at);
@@ -190,7 +191,7 @@ fn undo(image: &Mapped, info: u32, offset: u32, registers: &mut Registers, stack
             (u32::from(byte(at)?), byte(at + 1)? & 15, usize::from(byte(at + 1)? >> 4));
         let slots = match (operation, argument) {
             (1, 0) | (4 | 8, _) => 2,
-            (1, _) | (5 | 9, _) => 3,
+            (1 | 5 | 9, _) => 3,
             _ => 1,
         };
         if code_offset <= offset {

@@ -55,6 +55,7 @@ impl Arguments {
 }
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // printf's flags, as they are
 struct Conversion {
     zero: bool,
     left: bool,

@@ -75,7 +75,9 @@ impl Waits {
             if !objects.iter().all(signaled) {
                 return None;
             }
-            objects.iter().for_each(|address| consume(header(*address)));
+            for address in objects {
+                consume(header(*address));
+            }
             return Some(STATUS_SUCCESS);
         }
         let index = objects.iter().position(signaled)?;

@@ -1,7 +1,7 @@
 //! I/O request packets: allocation, the way down a device stack and back up, and cancellation.
 #![allow(unsafe_code)] // packets are found by address
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +53,7 @@ struct Record {
 pub(crate) struct Irps {
     records: Mutex<HashMap<usize, Record>>,
     /// Packets in memory that drivers allocated for themselves.
-    embedded: Mutex<BTreeMap<usize, ()>>,
+    embedded: Mutex<BTreeSet<usize>>,
     cancel_lock: KSPIN_LOCK,
     pinned_frees: AtomicUsize,
 }
@@ -143,7 +143,7 @@ impl Irps {
             if embedded.is_empty() {
                 return;
             }
-            embedded.range(range.clone()).map(|(address, ())| *address).collect()
+            embedded.range(range.clone()).copied().collect()
         };
         for address in inside {
             self.embedded.lock().remove(&address);
@@ -255,7 +255,7 @@ pub(crate) extern "win64" fn IoInitializeIrp(irp: *mut IRP, size: u16, stack_siz
         violate(Rule::Irp, "IoInitializeIrp of an IRP that was sent and has not completed");
     }
     initialize(irp, size.into(), stack_size);
-    current.kernel.irps.embedded.lock().insert(irp as usize, ());
+    current.kernel.irps.embedded.lock().insert(irp as usize);
     current.kernel.irps.insert(irp, false, None);
 }
 

@@ -243,8 +243,7 @@ fn table(kernel: &Kernel, handle: HANDLE) -> (Arc<Process>, HANDLE) {
 /// Looks a handle up in the current process, or among the kernel handles.
 pub(crate) fn look_up(kernel: &Kernel, handle: HANDLE) -> Option<HandleEntry> {
     let (process, handle) = table(kernel, handle);
-    let entry = process.handles.lock().entries.get(&handle).copied();
-    entry
+    process.handles.lock().entries.get(&handle).copied()
 }
 
 /// Closes a handle of a process. The last one to a file sends IRP_MJ_CLEANUP.

@@ -132,11 +132,6 @@ impl Processes {
         Some(thread)
     }
 
-    /// The process with this body.
-    pub(crate) fn find(&self, body: PEPROCESS) -> Option<Arc<Process>> {
-        self.processes.lock().get(&(body as usize)).cloned()
-    }
-
     /// The thread with this body.
     pub(crate) fn find_thread(&self, body: PETHREAD) -> Option<Arc<Thread>> {
         self.threads.lock().get(&(body as usize)).cloned()

@@ -62,7 +62,10 @@ impl Value {
             (1 | 2, _) => Value::Text(text(&units).trim_end_matches('\0').to_owned()),
             (4, &[a, b, c, d]) => Value::Number(u32::from_le_bytes([a, b, c, d])),
             (7, _) => Value::List(units.split(|unit| *unit == 0).filter(|part| !part.is_empty()).map(text).collect()),
-            (11, &[a, b, c, d, e, f, g, h]) => Value::Long(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+            (11, long) => match long.try_into() {
+                Ok(long) => Value::Long(u64::from_le_bytes(long)),
+                Err(_) => Value::Bytes(bytes.to_vec()),
+            },
             _ => Value::Bytes(bytes.to_vec()),
         }
     }

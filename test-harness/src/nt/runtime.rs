@@ -43,7 +43,13 @@ pub(crate) extern "win64" fn memcmp(first: *const u8, second: *const u8, count: 
 pub(crate) extern "win64" fn RtlCompareMemory(first: *const u8, second: *const u8, count: usize) -> usize {
     current().call.set("RtlCompareMemory");
     // SAFETY: as for `memcpy`.
-    let equal = |index: &usize| unsafe { *first.wrapping_add(*index) == *second.wrapping_add(*index) };
+    let equal = |index: &usize| {
+        // SAFETY: the caller's range; a bad pointer faults, which the guard reports.
+        let one = unsafe { *first.wrapping_add(*index) };
+        // SAFETY: as above.
+        let other = unsafe { *second.wrapping_add(*index) };
+        one == other
+    };
     (0..count).take_while(equal).count()
 }
 
@@ -147,7 +153,7 @@ const NTDDI_VERSION: u32 = 0x0A00_0008;
 pub(crate) extern "win64" fn RtlIsNtDdiVersionAvailable(version: u32) -> u8 {
     called("RtlIsNtDdiVersionAvailable", PASSIVE_LEVEL);
     u8::from(
-        version & 0xff == 0 && version <= NTDDI_VERSION & 0xffff_0000
+        version.trailing_zeros() >= 8 && version <= NTDDI_VERSION & 0xffff_0000
             || version <= NTDDI_VERSION && version & 0xff != 0,
     )
 }

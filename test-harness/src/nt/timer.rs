@@ -127,7 +127,7 @@ impl Timers {
 
     fn expire(&self, address: usize) {
         let mut state = self.state.lock();
-        if !state.armed.get(&address).is_some_and(|(due, _)| *due <= Instant::now()) {
+        if state.armed.get(&address).is_none_or(|(due, _)| *due > Instant::now()) {
             return; // cancelled or set anew meanwhile
         }
         let timer = timer_at(address);

@@ -108,10 +108,10 @@ fn parse_rights(mut text: &str) -> Option<ACCESS_MASK> {
 /// Whether a process's token holds a trustee.
 fn holds(process: ProcessKind, trustee: &str) -> bool {
     match (process, trustee) {
-        (_, "WD" | "S-1-1-0") => true,
-        (ProcessKind::System, "SY" | "S-1-5-18" | "BA" | "S-1-5-32-544" | "AU" | "S-1-5-11") => true,
+        (_, "WD" | "S-1-1-0")
+        | (ProcessKind::System, "SY" | "S-1-5-18" | "BA" | "S-1-5-32-544" | "AU" | "S-1-5-11")
+        | (ProcessKind::User { .. }, "AU" | "S-1-5-11" | "BU" | "S-1-5-32-545" | "IU" | "S-1-5-4") => true,
         (ProcessKind::User { elevated, .. }, "BA" | "S-1-5-32-544") => elevated,
-        (ProcessKind::User { .. }, "AU" | "S-1-5-11" | "BU" | "S-1-5-32-545" | "IU" | "S-1-5-4") => true,
         _ => false,
     }
 }

@@ -180,7 +180,7 @@ fn buffered_requests_copy_in_and_out() {
     let handle = process.open(NAME, ACCESS).unwrap();
     assert_eq!(process.control(handle, INVERT, &[0, 1, 255], 10).unwrap(), [255, 254, 0]);
     assert_eq!(process.control(handle, INVERT, &[0, 1, 255], 2).unwrap(), [255, 254]);
-    assert_eq!(process.control(handle, INVERT, &[], 0).unwrap(), []);
+    assert_eq!(process.control(handle, INVERT, &[], 0).unwrap(), Vec::<u8>::new());
     let (status, output) = process.control_status(handle, WARN, &[], 3).unwrap();
     assert_eq!((status.status, output), (STATUS_BUFFER_OVERFLOW, vec![9, 9, 0]), "a warning copies its output");
     assert_eq!(process.control(handle, 0x22_2bfc, &[1], 8), Err(STATUS_INVALID_DEVICE_REQUEST));
@@ -205,7 +205,8 @@ fn direct_requests_lock_the_callers_pages() {
     let text = "a constant";
     let never: Box<dyn FnOnce(crate::IoStatus) + Send> = Box::new(|_| panic!("there is no request"));
     // SAFETY: the range is read only, which the kernel has to find.
-    let refused = unsafe { process.device_io_control(handle, INVERT, text.as_ptr(), 4, text.as_ptr().cast_mut(), 4, never) };
+    let refused =
+        unsafe { process.device_io_control(handle, INVERT, text.as_ptr(), 4, text.as_ptr().cast_mut(), 4, never) };
     assert_eq!(refused, Err(STATUS_ACCESS_VIOLATION));
     let (told, tell) = std::sync::mpsc::channel();
     let neither = Box::new(move |status: crate::IoStatus| told.send(status).unwrap());
