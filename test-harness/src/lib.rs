@@ -22,6 +22,7 @@
 #![allow(clippy::items_after_statements)]
 
 pub mod device;
+pub mod device;
 pub mod guard;
 pub mod image;
 mod kernel;
