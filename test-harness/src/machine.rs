@@ -714,11 +714,7 @@ impl Process {
 
     /// Ends the process: cancels the requests of its threads, waits for them, closes its handles. Requests that do not end
     /// are a violation, an unkillable process.
-    pub fn exit(self) {
-        drop(self);
-    }
-
-    fn end(&self) {
+    pub fn exit(&self) {
         if self.process.exiting.load(Ordering::Acquire) {
             return;
         }
@@ -761,7 +757,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.end();
+        self.exit();
     }
 }
 

@@ -63,7 +63,8 @@ fn four_of_fifty_wait_the_others_are_refused_at_once_and_nothing_is_lost() {
         waiting = clients.iter().flatten().filter(|client| stands(client)).collect();
         waiting.len() == 4
     });
-    for (number, mut client) in (0_u8..).zip(&waiting) {
+    for (number, client) in (0_u8..).zip(&waiting) {
+        let mut client: &TcpStream = client;
         client.write_all(&[number]).expect("sends");
     }
     for number in 0..4 {

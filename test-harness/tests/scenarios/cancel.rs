@@ -218,7 +218,8 @@ fn closing_the_handle_ends_everything_that_came_through_it() {
     let device = std::sync::Arc::new(test_harness::device::HarnessDevice::open(&bed.process).expect("opens"));
     let provider = Provider::new(device.clone());
     let waits = everything_pending(&provider);
-    device.close().expect("the handle closes while requests pend");
+    // While requests pend.
+    device.close();
     for wait in waits {
         wait();
     }

@@ -14,13 +14,13 @@ use test_harness::machine::{Builder, Process, Unload};
 use test_harness::{Driver, Machine};
 
 /// Longer than anything here takes, and shorter than anybody's patience.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Long enough that what is to pend does pend.
-pub const MOMENT: Duration = Duration::from_millis(50);
+pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 
 /// The image, built once.
-pub fn image() -> &'static PathBuf {
+pub(crate) fn image() -> &'static PathBuf {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let options = driver_build::Options::default();
@@ -29,18 +29,18 @@ pub fn image() -> &'static PathBuf {
 }
 
 /// A machine with the driver loaded, and a process.
-pub struct Bed {
-    pub machine: Machine,
-    pub driver: Driver,
-    pub process: Arc<Process>,
+pub(crate) struct Bed {
+    pub(crate) machine: Machine,
+    pub(crate) driver: Driver,
+    pub(crate) process: Arc<Process>,
 }
 
 impl Bed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(Machine::builder())
     }
 
-    pub fn with(builder: Builder) -> Self {
+    pub(crate) fn with(builder: Builder) -> Self {
         let machine = builder.build();
         let driver = machine.load(image(), "sanwsk").expect("the driver loads");
         let process = Arc::new(machine.process());
@@ -50,12 +50,12 @@ impl Bed {
     }
 
     /// The driver through a handle of its own.
-    pub fn open(&self) -> Provider {
+    pub(crate) fn open(&self) -> Provider {
         Provider::new(Arc::new(HarnessDevice::open(&self.process).expect("the device opens")))
     }
 
     /// Waits until the driver has captured the WSK provider NPI.
-    pub fn wait_for_provider(&self) {
+    pub(crate) fn wait_for_provider(&self) {
         let provider = self.open();
         eventually("the provider NPI is captured", || {
             provider.status().expect("status").provider == ProviderState::Ready
@@ -63,7 +63,7 @@ impl Bed {
     }
 
     /// Ends the process and unloads the driver: nothing may be left behind.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let Self { machine, driver, process } = self;
         drop(process);
         assert_eq!(machine.unload(&driver), Ok(Unload::Done), "no handle is open any more");
@@ -77,7 +77,7 @@ impl Bed {
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -87,29 +87,29 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// The status that an operation failed with.
 #[track_caller]
-pub fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> NtStatus {
+pub(crate) fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> NtStatus {
     result.expect_err("it fails").status()
 }
 
 /// A free port of 127.0.0.1 or ::1, chosen by the system.
-pub fn any(family: AddressFamily) -> SocketAddr {
+pub(crate) fn any(family: AddressFamily) -> SocketAddr {
     if family == AddressFamily::INET6 { "[::1]:0" } else { "127.0.0.1:0" }.parse().expect("an address")
 }
 
 /// A listener of the host.
-pub fn host_listener() -> (TcpListener, SocketAddr) {
+pub(crate) fn host_listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
     (listener, address)
 }
 
 /// An address of 127.0.0.1 where nobody listens.
-pub fn closed_port() -> SocketAddr {
+pub(crate) fn closed_port() -> SocketAddr {
     host_listener().1
 }
 
 /// An endpoint of the driver, connected to a socket of the host.
-pub fn connected(provider: &Provider) -> (StreamConnection, TcpStream) {
+pub(crate) fn connected(provider: &Provider) -> (StreamConnection, TcpStream) {
     let (listener, address) = host_listener();
     let connection = StreamConnection::create(provider, AddressFamily::INET).expect("an endpoint");
     connection.connect(address, Some(PATIENCE)).expect("connects");
@@ -120,7 +120,7 @@ pub fn connected(provider: &Provider) -> (StreamConnection, TcpStream) {
 }
 
 /// A listener of the driver.
-pub fn listening(provider: &Provider, backlog: u32) -> (StreamListener, SocketAddr) {
+pub(crate) fn listening(provider: &Provider, backlog: u32) -> (StreamListener, SocketAddr) {
     let listener = StreamListener::create(provider, AddressFamily::INET).expect("an endpoint");
     let address = listener.bind(any(AddressFamily::INET)).expect("binds");
     listener.listen(Backlog(backlog)).expect("listens");
@@ -128,7 +128,7 @@ pub fn listening(provider: &Provider, backlog: u32) -> (StreamListener, SocketAd
 }
 
 /// A socket of the host, connected to `address`.
-pub fn host_connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn host_connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connects");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
@@ -136,7 +136,7 @@ pub fn host_connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Has a host socket reset its connection when it is closed.
-pub fn reset_on_close(stream: &TcpStream) {
+pub(crate) fn reset_on_close(stream: &TcpStream) {
     use std::os::fd::AsRawFd;
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let length = u32::try_from(size_of::<libc::linger>()).expect("a small structure");
@@ -149,7 +149,7 @@ pub fn reset_on_close(stream: &TcpStream) {
 }
 
 /// Sends what it receives back, until the peer ends its side.
-pub fn echo(mut stream: TcpStream) {
+pub(crate) fn echo(mut stream: TcpStream) {
     let mut buffer = [0; 16384];
     loop {
         match stream.read(&mut buffer).expect("reads") {
@@ -160,7 +160,7 @@ pub fn echo(mut stream: TcpStream) {
 }
 
 /// Bytes that differ from place to place: byte `n` of stream `seed`.
-pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
