@@ -478,8 +478,9 @@ mod tests {
         for offset in [-1_isize, 100, 111] {
             let pool = pool();
             let block = pool.allocate(100, TAG, Owner::Driver, true).unwrap();
+            let fence = block.cast::<u8>().wrapping_offset(offset);
             // SAFETY: the fences lie in the block's own page.
-            unsafe { block.cast::<u8>().offset(offset).write(0) };
+            unsafe { fence.write(0) };
             let (rule, text) = pool.free(block, 0).unwrap_err();
             assert_eq!(rule, Rule::PoolOverrun);
             assert!(text.contains(&format!("offset {offset} ")), "{text}");

@@ -623,8 +623,10 @@ mod tests {
 
     const FACTS: &str = include_str!("../../facts/nt_layout.tsv");
 
-    /// Structure to (size, alignment, rows of field, offset, size).
-    fn facts() -> HashMap<&'static str, (usize, usize, Vec<(&'static str, &'static str, &'static str)>)> {
+    /// Size, alignment, and rows of field, offset, size.
+    type Structure = (usize, usize, Vec<(&'static str, &'static str, &'static str)>);
+
+    fn facts() -> HashMap<&'static str, Structure> {
         let mut all = HashMap::new();
         let mut current = "";
         for line in FACTS.lines().filter(|line| !line.starts_with('#')) {

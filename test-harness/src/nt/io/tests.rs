@@ -121,7 +121,9 @@ fn control(own: &Extension, irp: &IRP) -> NTSTATUS {
     match view.IoControlCode {
         INVERT => {
             let length = view.InputBufferLength.min(view.OutputBufferLength);
-            bytes(irp.SystemBuffer.get(), length).iter_mut().for_each(|byte| *byte = !*byte);
+            for byte in bytes(irp.SystemBuffer.get(), length) {
+                *byte = !*byte;
+            }
             complete(irp, STATUS_SUCCESS, length as usize)
         }
         PEND => {
