@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         return if known { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let started = Instant::now();
+    let mut tests = 0;
     for (index, step) in STEPS.iter().enumerate() {
         print!("[{}/{}] {:<26}", index + 1, STEPS.len(), step.name);
         // A step's name is wanted while it runs; a terminal that is gone is no reason to stop.
@@ -75,7 +76,10 @@ fn main() -> ExitCode {
         let step_started = Instant::now();
         match step.run() {
             Ok(output) if output.status.success() => {
-                println!("ok   {:>8}  {}", seconds(step_started.elapsed()), tests_passed(&output));
+                let passed = tests_passed(&output);
+                let counted = if passed == 0 { String::new() } else { format!("{passed} passed") };
+                println!("ok   {:>8}  {counted}", seconds(step_started.elapsed()));
+                tests += passed;
             }
             Ok(output) => {
                 println!("FAILED after {}", seconds(step_started.elapsed()));
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         }
     }
     println!("verified: {} steps in {}", STEPS.len(), seconds(started.elapsed()));
+    println!("{tests} passed, 0 failed");
     ExitCode::SUCCESS
 }
 
@@ -110,14 +115,11 @@ fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// The number of tests that cargo's lines `test result: ok. 12 passed; ...` add up to, or nothing where no test ran.
-fn tests_passed(output: &Output) -> String {
+/// The number of tests that cargo's lines `test result: ok. 12 passed; ...` add up to.
+fn tests_passed(output: &Output) -> usize {
     let text = String::from_utf8_lossy(&output.stdout);
     let counts = text
         .lines()
         .filter_map(|line| line.strip_prefix("test result: ok. ")?.split_whitespace().next()?.parse::<usize>().ok());
-    match counts.sum() {
-        0 => String::new(),
-        passed => format!("{passed} passed"),
-    }
+    counts.sum()
 }
