@@ -46,7 +46,8 @@ impl HarnessDevice {
     /// # Errors
     /// The status that NtCreateFile returns: STATUS_OBJECT_NAME_NOT_FOUND if the driver is not loaded, STATUS_ACCESS_DENIED.
     pub fn open_for(process: &Arc<Process>, access: ACCESS_MASK) -> Result<Self, Error> {
-        let handle = process.open(DEVICE_PATH, access).map_err(|status| Error::new(Operation::Open, NtStatus(status)))?;
+        let handle =
+            process.open(DEVICE_PATH, access).map_err(|status| Error::new(Operation::Open, NtStatus(status)))?;
         Ok(Self { process: process.clone(), handle: RwLock::new(Some(handle)) })
     }
 

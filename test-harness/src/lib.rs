@@ -22,7 +22,6 @@
 #![allow(clippy::items_after_statements)]
 
 pub mod device;
-pub mod device;
 pub mod guard;
 pub mod image;
 mod kernel;
@@ -32,6 +31,7 @@ mod memory;
 pub mod network;
 pub mod nt;
 mod thread;
+pub mod tool;
 pub mod violation;
 
 pub use machine::{Builder, Driver, IoStatus, LoadError, Machine};

@@ -1,0 +1,212 @@
+//! The harness as a tool, `cargo harness`: loads any driver, and runs `sanctl` against the real one.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use san_protocol::{NtStatus, ProviderState};
+use san_proxy::{Error, Operation, Provider, sanctl};
+
+use crate::device::HarnessDevice;
+use crate::image::{ImageError, ImportName, Mapped};
+use crate::machine::Unload;
+use crate::nt::runtime::missing_import;
+use crate::nt::status;
+use crate::{Driver, LoadError, Machine};
+
+/// Runs Windows kernel drivers on this machine.
+#[derive(Parser)]
+#[command(
+    name = "cargo harness",
+    bin_name = "cargo harness",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  cargo harness run target/driver/x64/sanwsk.sys
+  cargo harness sanctl status
+  cargo harness sanctl connect 127.0.0.1:8000 < request.txt
+
+Exit status: 0 done, 1 something failed, 2 wrong arguments."
+)]
+enum Command {
+    /// Load a WDM or KMDF driver, run its entry point, unload it, and report what it did wrong.
+    ///
+    /// Shows the imports that nothing here provides, what the driver prints, the status of its entry point, the rule that it
+    /// broke with the driver's source lines, and what it leaves behind.
+    Run {
+        /// The driver's image, for x64.
+        #[arg(value_name = "FILE.sys")]
+        file: PathBuf,
+        /// Name of the service; the file's name without it.
+        #[arg(long)]
+        name: Option<String>,
+    },
+
+    /// Load sanwsk.sys and run sanctl against it, on the network of this machine.
+    #[command(disable_help_flag = true)]
+    Sanctl {
+        /// The driver's image; without it, the one that cargo driver has built.
+        #[arg(long, value_name = "FILE.sys")]
+        driver: Option<PathBuf>,
+        /// What sanctl is to do; --help shows what it can.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Runs the tool. `arguments` begin with the program's name. The exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Streams<'_>) -> u8 {
+    let outcome = match Command::try_parse_from(arguments) {
+        Err(error) if error.use_stderr() => write!(streams.errors, "{}", error.render()).map(|()| sanctl::USAGE),
+        Err(error) => write!(streams.output, "{}", error.render()).map(|()| sanctl::DONE),
+        Ok(Command::Run { file, name }) => {
+            let name = name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+            run_driver(&file, &name, streams.output).map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
+        }
+        Ok(Command::Sanctl { driver, arguments }) => Ok(run_sanctl(driver.as_deref(), arguments, streams)),
+    };
+    // Nobody is left to tell that output cannot be written.
+    outcome.unwrap_or(sanctl::FAILED)
+}
+
+/// The imports of an image, and those of them that nothing provides.
+///
+/// # Errors
+/// The file is no image that can be loaded.
+pub fn imports(file: &Path) -> Result<(Vec<ImportName>, Vec<ImportName>), ImageError> {
+    let image = Mapped::load(file, crate::nt::find, missing_import)?;
+    Ok((image.imports().to_vec(), image.missing().to_vec()))
+}
+
+/// Whether all went well.
+fn run_driver(file: &Path, name: &str, output: &mut dyn Write) -> io::Result<bool> {
+    let (all, missing) = match imports(file) {
+        Ok(imports) => imports,
+        Err(error) => {
+            writeln!(output, "{}: {error}", file.display())?;
+            return Ok(false);
+        }
+    };
+    writeln!(output, "{}: {} imports, {} missing", file.display(), all.len(), missing.len())?;
+    for import in &missing {
+        writeln!(output, "  missing: {import}")?;
+    }
+    let machine = Machine::new();
+    let loaded = machine.load(file, name);
+    let mut printed = print_debug(&machine, 0, output)?;
+    let ended = match &loaded {
+        Ok(driver) => {
+            writeln!(output, "loaded: its entry point returned STATUS_SUCCESS")?;
+            let ended = unload(&machine, driver);
+            printed = print_debug(&machine, printed, output)?;
+            ended
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let clean = match ended {
+        Ok(what) => {
+            writeln!(output, "{what}")?;
+            true
+        }
+        Err(why) => {
+            writeln!(output, "{why}")?;
+            false
+        }
+    };
+    if let Some(violation) = machine.violation() {
+        writeln!(output, "{violation}")?;
+        return Ok(false);
+    }
+    print_debug(&machine, printed, output)?;
+    Ok(clean)
+}
+
+fn unload(machine: &Machine, driver: &Driver) -> Result<&'static str, String> {
+    match machine.unload(driver) {
+        Ok(Unload::Done) => Ok("unloaded: nothing left behind"),
+        Ok(Unload::Deferred) => Err("not unloaded: it has its own device open".to_owned()),
+        Err(status::STATUS_INVALID_DEVICE_REQUEST) => Ok("it has no unload routine"),
+        Err(error) => Err(format!("not unloaded: {}", status::name(error))),
+    }
+}
+
+/// Shows what drivers have printed since `printed` messages; how many there are now.
+fn print_debug(machine: &Machine, printed: usize, output: &mut dyn Write) -> io::Result<usize> {
+    let messages = machine.debug_output();
+    for line in messages.get(printed..).unwrap_or_default().concat().lines() {
+        writeln!(output, "  debug: {line}")?;
+    }
+    Ok(messages.len())
+}
+
+/// A machine with the driver on it.
+struct Bed {
+    machine: Machine,
+    driver: Driver,
+}
+
+impl Bed {
+    fn load(file: &Path) -> Result<Self, String> {
+        let machine = Machine::new();
+        match machine.load(file, "sanwsk") {
+            Ok(driver) => Ok(Self { machine, driver }),
+            Err(LoadError::Image(error @ ImageError::Io(_))) => {
+                Err(format!("{}: {error}; cargo driver builds it", file.display()))
+            }
+            Err(error) => {
+                let violation = machine.violation().map_or(String::new(), |violation| format!(": {violation}"));
+                Err(format!("{}: {error}{violation}", file.display()))
+            }
+        }
+    }
+
+    /// The driver through a handle of a new process, once it has captured the WSK provider NPI, or has failed to.
+    fn open(&self) -> Result<Provider, Error> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let provider = Provider::new(Arc::new(HarnessDevice::open(&Arc::new(self.machine.process()))?));
+        let deadline = Instant::now() + PATIENCE;
+        while provider.status()?.provider == ProviderState::Capturing && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(provider)
+    }
+
+    /// Unloads the driver; what it did wrong.
+    fn finish(self) -> Result<(), String> {
+        let unloaded = unload(&self.machine, &self.driver);
+        match self.machine.violation() {
+            Some(violation) => Err(violation.to_string()),
+            None => unloaded.map(drop),
+        }
+    }
+}
+
+fn run_sanctl(driver: Option<&Path>, arguments: Vec<OsString>, streams: sanctl::Streams<'_>) -> u8 {
+    let built = driver_build::output_root().join("x64/sanwsk.sys");
+    let file = driver.unwrap_or(&built);
+    let mut bed = None;
+    let open = || {
+        // The driver is loaded only if sanctl needs it.
+        bed.insert(Bed::load(file)).as_ref().map_or(Err(Error::new(Operation::Open, NtStatus::UNSUCCESSFUL)), Bed::open)
+    };
+    let sanctl::Streams { input, output, errors } = streams;
+    let arguments = std::iter::once("sanctl".into()).chain(arguments);
+    let code = sanctl::run(arguments, open, sanctl::Streams { input, output, errors: &mut *errors });
+    match bed.map(|bed| bed.and_then(Bed::finish)) {
+        None | Some(Ok(())) => code,
+        Some(Err(why)) => {
+            report(errors, &why);
+            sanctl::FAILED
+        }
+    }
+}
+
+fn report(errors: &mut dyn Write, what: &dyn fmt::Display) {
+    // Nobody is left to tell if it cannot be written.
+    let _ = writeln!(errors, "harness: {what}");
+}
