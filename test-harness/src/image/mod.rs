@@ -238,7 +238,9 @@ fn place(memory: &mut Mapping, rva: usize, bytes: &[u8]) -> Result<(), ImageErro
 fn relocate(file: &PeFile64, data: &[u8], memory: &mut Mapping) -> Result<(), ImageError> {
     let delta = (memory.base() as u64).wrapping_sub(file.nt_headers().optional_header().image_base());
     let Some(mut blocks) = file.data_directories().relocation_blocks(data, &file.section_table())? else {
-        return Err(ImageError::Format("it has no relocations".to_owned()));
+        // None are needed where no address was linked in, unless the linker has dropped those that were.
+        let stripped = file.nt_headers().file_header().characteristics.get(LE) & pe::IMAGE_FILE_RELOCS_STRIPPED != 0;
+        return if stripped { Err(ImageError::Format("its relocations are stripped".to_owned())) } else { Ok(()) };
     };
     while let Some(block) = blocks.next()? {
         for relocation in block {
