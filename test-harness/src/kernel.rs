@@ -52,6 +52,7 @@ pub(crate) struct Kernel {
     claimed: AtomicBool,
     extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    stop_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl Kernel {
@@ -74,6 +75,7 @@ impl Kernel {
             claimed: AtomicBool::new(false),
             extensions: Mutex::default(),
             threads: Mutex::default(),
+            stop_hooks: Mutex::default(),
             options,
         })
     }
@@ -118,6 +120,11 @@ impl Kernel {
         self.violation.lock().take().filter(|_| !self.claimed.load(Ordering::Acquire))
     }
 
+    /// Whether a thread runs some driver's entry point.
+    pub(crate) fn io_is_starting_a_driver(&self, thread: usize) -> bool {
+        self.io.starting.load(Ordering::Acquire) == thread
+    }
+
     /// Ends every wait; kernel calls from now on leave the driver. Pending requests end with STATUS_SYSTEM_SHUTDOWN.
     pub(crate) fn stop(&self) {
         if self.stopped.swap(true, Ordering::AcqRel) {
@@ -128,8 +135,21 @@ impl Kernel {
         self.workers.stop();
         self.io.stop();
         self.irps.abandon();
-        let extensions: Vec<_> = self.extensions.lock().values().cloned().collect();
-        drop(extensions);
+        let hooks = std::mem::take(&mut *self.stop_hooks.lock());
+        for hook in hooks {
+            hook();
+        }
+    }
+
+    /// Has `hook` called when the machine stops, or now if it has: it ends waits that this kernel does not know.
+    pub(crate) fn on_stop(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.stop_hooks.lock().push(Box::new(hook));
+        if self.is_stopped() {
+            let hooks = std::mem::take(&mut *self.stop_hooks.lock());
+            for hook in hooks {
+                hook();
+            }
+        }
     }
 
     /// The state that another layer (KMDF, WSK) keeps for this machine, made when it is first asked for.

@@ -33,6 +33,7 @@ pub mod nt;
 mod thread;
 pub mod tool;
 pub mod violation;
+pub mod wsk;
 
 pub use machine::{Builder, Driver, IoStatus, LoadError, Machine};
 pub use violation::{Rule, Violation};

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::guard::Stopped;
 use crate::image::{ImageError, ImportName};
 use crate::kernel::{Kernel, Options};
+use crate::network::Backend;
 use crate::nt::etw::Event;
 use crate::nt::io::driver::{self, Failure, Source};
 use crate::nt::io::request::{self, Buffer};
@@ -28,6 +29,7 @@ use crate::nt::status::{
 use crate::nt::types::{ACCESS_MASK, DRIVER_INITIALIZE, NTSTATUS};
 use crate::thread;
 use crate::violation::{Rule, Violation};
+use crate::wsk::{Completions, Wsk, WskUse};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,9 +365,50 @@ impl Machine {
         self.kernel.events.written()
     }
 
+    /// The machine's WSK and network.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        Network { wsk: self.kernel.extension() }
+    }
+
     /// Sets a value under the `Parameters` key of a driver's service.
     pub fn set_parameter(&self, service: &str, name: &str, value: Value) {
         self.kernel.registry.set(&format!(r"{}\Parameters", driver::service_key(service)), name, value);
+    }
+}
+
+/// What a test decides about a machine's WSK and network.
+pub struct Network {
+    wsk: Arc<Wsk>,
+}
+
+impl Network {
+    /// Whether the transport is ready: WskCaptureProviderNPI waits until it is. It is from the start, unless this says no.
+    pub fn set_ready(&self, ready: bool) {
+        self.wsk.readiness.set_ready(ready);
+    }
+
+    /// What WskCaptureProviderNPI fails with from now on, if anything.
+    pub fn fail_capture(&self, status: Option<NTSTATUS>) {
+        self.wsk.readiness.set_failure(status);
+    }
+
+    /// When operations complete that could complete at once.
+    pub fn set_completions(&self, completions: Completions, seed: u64) {
+        self.wsk.set_completions(completions, seed);
+    }
+
+    /// Attaches the machine to a network, before it has made its first socket; by default to the host's.
+    /// False if it is attached already.
+    #[must_use]
+    pub fn attach(&self, backend: Arc<dyn Backend>) -> bool {
+        self.wsk.set_backend(backend)
+    }
+
+    /// What is in use now.
+    #[must_use]
+    pub fn in_use(&self) -> WskUse {
+        self.wsk.in_use()
     }
 }
 

@@ -34,7 +34,6 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use crate::image::Export;
-use crate::kernel::Kernel;
 
 /// A module's list of exported functions: each name with its address.
 macro_rules! exports {
@@ -83,12 +82,8 @@ fn table() -> &'static HashMap<&'static str, Export> {
 pub(crate) fn find(module: &str, name: &str) -> Option<Export> {
     match module.to_ascii_lowercase().as_str() {
         "ntoskrnl.exe" | "hal.dll" => table().get(name).copied(),
+        "netio.sys" => crate::wsk::find(name),
         "wdfldr.sys" => crate::kmdf::find(name),
         _ => None,
     }
-}
-
-/// What the layers above this one still hold for a driver that is being unloaded.
-pub(crate) fn left_by_layers(_kernel: &Kernel) -> Option<String> {
-    None
 }

@@ -144,7 +144,10 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
     let status = {
         record.object().DriverInit.set(Some(entry));
         let (object, path) = (record.object as *mut DRIVER_OBJECT, ptr::from_ref(&path).cast_mut());
-        callout("the driver's entry point", || entry(object, path))
+        kernel.io.starting.store(current().thread.id, Ordering::Release);
+        let status = callout("the driver's entry point", || entry(object, path));
+        kernel.io.starting.store(0, Ordering::Release);
+        status
     };
     strings::free(kernel, &path);
     if !nt_success(status) {
@@ -235,8 +238,8 @@ fn discard(kernel: &Kernel, record: &Arc<Record>) {
     for (_, extension) in std::mem::take(&mut *record.extensions.lock()) {
         pool::free(kernel, extension as PVOID, EXTENSION_TAG);
     }
-    if let Some((text, site)) = left_behind(kernel, record) {
-        kernel.report_at(Rule::Leak, text, "", &site);
+    if let Some((rule, text, site)) = left_behind(kernel, record) {
+        kernel.report_at(rule, text, "", &site);
         escape();
     }
     kernel.io.state.lock().drivers.remove(&record.object);
@@ -254,8 +257,16 @@ fn discard(kernel: &Kernel, record: &Arc<Record>) {
 }
 
 /// The first thing that a driver should have given back, and where it came from.
-fn left_behind(kernel: &Kernel, record: &Record) -> Option<(String, Vec<usize>)> {
+fn left_behind(kernel: &Kernel, record: &Record) -> Option<(Rule, String, Vec<usize>)> {
     let alone = kernel.io.state.lock().drivers.len() == 1;
+    if alone && let Some((rule, what)) = crate::wsk::left_behind(kernel) {
+        return Some((rule, format!("{} left {what}", record.name), vec![]));
+    }
+    left_in_kernel(kernel, record, alone).map(|(text, site)| (Rule::Leak, text, site))
+}
+
+/// What it left that this kernel itself gave out.
+fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(String, Vec<usize>)> {
     let inside =
         |address: &usize| record.image.as_ref().is_some_and(|image| address.wrapping_sub(image.base()) < image.size());
     let own = |site: &[usize]| site.first().map_or(alone, inside);
@@ -306,7 +317,7 @@ fn left_behind(kernel: &Kernel, record: &Record) -> Option<(String, Vec<usize>)>
             vec![],
         ));
     }
-    crate::nt::left_by_layers(kernel).map(|text| (format!("{name} left {text}"), vec![]))
+    None
 }
 
 /// Waits until a driver has been unloaded. False if it has not within the time, or the machine has stopped.

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -24,6 +25,8 @@ use crate::violation::Rule;
 #[derive(Default)]
 pub(crate) struct Io {
     state: Mutex<State>,
+    /// The thread that runs a driver's entry point, or 0.
+    pub(crate) starting: AtomicUsize,
     /// A driver has been unloaded, or the machine stops.
     unloaded: Condvar,
 }

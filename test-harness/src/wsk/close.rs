@@ -1,0 +1,62 @@
+//! WskCloseSocket.
+
+use wsk_bindings::WSK_SOCKET;
+
+use super::operation::{Completion, begin};
+use super::socket::{Action, Call, Phase};
+use crate::guard::violate;
+use crate::nt::status::{STATUS_CANCELLED, STATUS_SUCCESS};
+use crate::nt::types::{IRP, NTSTATUS};
+use crate::violation::Rule;
+
+pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut IRP) -> NTSTATUS {
+    let call = Call::new(socket, "WskCloseSocket");
+    let irp = begin(irp, "WskCloseSocket");
+    let others = call.socket.other_callers();
+    if others != 0 {
+        violate(Rule::Wsk(33), format!("WskCloseSocket while {others} other threads are inside calls on the socket"));
+    }
+    let (wsk, socket) = (call.wsk.clone(), call.socket.clone());
+    // From here on nothing finds it.
+    socket.unlist(&wsk);
+    let mut state = socket.state.lock();
+    let kept = state.kept.len();
+    if kept != 0 {
+        drop(state);
+        violate(Rule::Wsk(25), format!("WskCloseSocket while the client keeps {kept} indications"));
+    }
+    let orderly = state.sent_fin && state.received_fin;
+    if let Some(endpoint) = state.endpoint.take() {
+        if matches!(state.phase, Phase::Connected | Phase::Connecting) && !orderly {
+            endpoint.abort();
+        }
+    }
+    for (_, held) in state.held.drain() {
+        held.endpoint.abort();
+        wsk.targets.lock().remove(&held.token);
+    }
+    for arrival in state.arrivals.drain(..) {
+        arrival.endpoint.abort();
+    }
+    state.fail(&wsk, STATUS_CANCELLED);
+    let accepts: Vec<_> = state.accepts.drain(..).collect();
+    for operation in accepts {
+        state.finish(&wsk, operation.ends(STATUS_CANCELLED));
+    }
+    state.phase = Phase::Closing;
+    // No event after this; a callback that runs now ends before the close does, which stands behind it.
+    state.actions.retain(|action| matches!(action, Action::Complete(_)));
+    let busy = state.draining || !state.actions.is_empty();
+    drop(state);
+    let completion = Completion::new(irp, STATUS_SUCCESS, 0);
+    socket.release(&wsk);
+    if busy { completion_behind(&call, completion) } else { call.ended(completion) }
+}
+
+/// Completes the close after what the socket's operations have led to so far.
+fn completion_behind(call: &Call, completion: Completion) -> NTSTATUS {
+    crate::nt::irp::at(completion.irp as *mut IRP).mark_pending();
+    call.socket.state.lock().actions.push_back(Action::Complete(completion));
+    call.socket.schedule(&call.wsk);
+    crate::nt::status::STATUS_PENDING
+}
