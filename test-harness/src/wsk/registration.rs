@@ -80,6 +80,11 @@ impl Registration {
 
 const TAG: u32 = pool::tag(*b"Wskc");
 
+/// WSK_REGISTRATION.ReservedRegistrationState. Captures that come after WskDeregister are allowed, and get
+/// STATUS_DEVICE_NOT_READY.
+const REGISTERED: u64 = 1;
+const DEREGISTERED: u64 = 2;
+
 fn find(wsk: &Wsk, registration: *const WSK_REGISTRATION, call: &str) -> Arc<Registration> {
     let found = wsk.registrations.lock().get(&(registration as usize)).cloned();
     match found {
@@ -104,7 +109,7 @@ pub(crate) extern "win64" fn WskRegister(client: &WSK_CLIENT_NPI, registration: 
         return STATUS_INSUFFICIENT_RESOURCES;
     };
     *registration = WSK_REGISTRATION {
-        ReservedRegistrationState: 1,
+        ReservedRegistrationState: REGISTERED,
         ReservedRegistrationContext: block.cast(),
         ReservedRegistrationLock: 0,
     };
@@ -141,6 +146,10 @@ pub(crate) extern "win64" fn WskCaptureProviderNPI(
         violate(Rule::Wsk(3), "WskCaptureProviderNPI with an endless wait in DriverEntry");
     }
     let wsk = wsk();
+    // SAFETY: the client's memory, which it keeps as long as it calls with it; a bad pointer faults.
+    if unsafe { (*registration).ReservedRegistrationState } == DEREGISTERED {
+        return STATUS_DEVICE_NOT_READY;
+    }
     let client = find(&wsk, registration, "WskCaptureProviderNPI");
     let deadline = (timeout != WSK_INFINITE_WAIT).then(|| Instant::now() + Duration::from_millis(timeout.into()));
     let status = capture(&wsk, &client, deadline);
@@ -215,11 +224,13 @@ pub(crate) extern "win64" fn WskQueryProviderCharacteristics(
     STATUS_SUCCESS
 }
 
-pub(crate) extern "win64" fn WskDeregister(registration: *const WSK_REGISTRATION) {
+pub(crate) extern "win64" fn WskDeregister(registration: *mut WSK_REGISTRATION) {
     let current = called("WskDeregister", PASSIVE_LEVEL);
     let wsk = wsk();
     let client = find(&wsk, registration, "WskDeregister");
     client.deregistering.store(true, Ordering::Release);
+    // SAFETY: the client's memory, which stays while it is registered.
+    unsafe { (*registration).ReservedRegistrationState = DEREGISTERED };
     wsk.readiness.wake();
     let deadline = Instant::now() + PATIENCE;
     let ended = {

@@ -11,15 +11,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use wsk_bindings::*;
 
+use super::Completions;
 use super::address::Encoded;
-use super::client::{WskControlClient, WskGetAddressInfo, WskFreeAddressInfo, WskSocket, WskSocketConnect};
+use super::client::{WskControlClient, WskFreeAddressInfo, WskGetAddressInfo, WskSocket, WskSocketConnect};
 use super::close::WskCloseSocket;
 use super::connection::{WskConnect, WskDisconnect, WskReceive, WskSend};
 use super::control::WskControlSocket;
 use super::listen::{WskAccept, WskInspectComplete};
 use super::registration::{WskCaptureProviderNPI, WskDeregister, WskRegister, WskReleaseProviderNPI};
 use super::socket::{WskBind, WskGetLocalAddress, WskGetRemoteAddress};
-use super::Completions;
 use crate::guard::callout;
 use crate::machine::Machine;
 use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
@@ -28,7 +28,9 @@ use crate::nt::irql::KeGetCurrentIrql;
 use crate::nt::mdl::{self, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool};
 use crate::nt::pool::{ExAllocatePool2, ExFreePool};
 use crate::nt::status::*;
-use crate::nt::types::{IRP, KEVENT, MDL, NTSTATUS, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, Zeroed};
+use crate::nt::types::{
+    IRP, KEVENT, MDL, NTSTATUS, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, Zeroed,
+};
 use crate::violation::Rule;
 
 static CLIENT: WSK_CLIENT_DISPATCH =
@@ -54,9 +56,9 @@ impl Client {
         self.npi.Client
     }
 
-    fn end(self) {
+    fn end(mut self) {
         WskReleaseProviderNPI(&raw const *self.registration);
-        WskDeregister(&raw const *self.registration);
+        WskDeregister(&raw mut *self.registration);
     }
 }
 
@@ -84,7 +86,12 @@ impl Request {
     fn arm(&self) {
         KeInitializeEvent(&self.event, 0, 0);
         let context = ptr::from_ref(&*self.event).cast_mut().cast();
-        set_completion_routine(self.irp, completed, context, SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL);
+        set_completion_routine(
+            self.irp,
+            completed,
+            context,
+            SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL,
+        );
     }
 
     fn packet(&self) -> *mut IRP {
@@ -173,7 +180,8 @@ fn any(like: &SocketAddr) -> SocketAddr {
 fn socket(client: &Client, flags: u32, context: PVOID, dispatch: *const std::ffi::c_void) -> Sock {
     let (stream, tcp) = (SOCK_STREAM as u16, IPPROTO_TCP as u32);
     let null = ptr::null_mut();
-    let outcome = run(|irp| WskSocket(client.client(), AF_INET, stream, tcp, flags, context, dispatch, null, null, null, irp));
+    let outcome =
+        run(|irp| WskSocket(client.client(), AF_INET, stream, tcp, flags, context, dispatch, null, null, null, irp));
     assert_eq!(outcome.0, STATUS_SUCCESS);
     outcome.1 as Sock
 }
@@ -471,13 +479,38 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 
 fn set(socket: Sock, level: u32, name: u32, value: u32) -> NTSTATUS {
     let null = ptr::null_mut();
-    run(|irp| WskControlSocket(socket, WskSetOption, name, level, 4, (&raw const value).cast_mut().cast(), 0, null, ptr::null_mut(), irp)).0
+    run(|irp| {
+        WskControlSocket(
+            socket,
+            WskSetOption,
+            name,
+            level,
+            4,
+            (&raw const value).cast_mut().cast(),
+            0,
+            null,
+            ptr::null_mut(),
+            irp,
+        )
+    })
+    .0
 }
 
 fn enable_accept(socket: Sock) -> NTSTATUS {
     let control = WSK_EVENT_CALLBACK_CONTROL { NpiId: &raw const NPI_WSK_INTERFACE_ID, EventMask: WSK_EVENT_ACCEPT };
     let (input, null) = ((&raw const control).cast_mut().cast(), ptr::null_mut());
-    WskControlSocket(socket, WskSetOption, SO_WSK_EVENT_CALLBACK, SOL_SOCKET as u32, 16, input, 0, null, ptr::null_mut(), ptr::null_mut())
+    WskControlSocket(
+        socket,
+        WskSetOption,
+        SO_WSK_EVENT_CALLBACK,
+        SOL_SOCKET as u32,
+        16,
+        input,
+        0,
+        null,
+        ptr::null_mut(),
+        ptr::null_mut(),
+    )
 }
 
 #[test]
@@ -529,7 +562,13 @@ struct Received {
     disconnects: Mutex<Vec<u32>>,
 }
 
-extern "win64" fn receive(context: PVOID, _flags: u32, data: *mut WSK_DATA_INDICATION, count: usize, accepted: *mut usize) -> NTSTATUS {
+extern "win64" fn receive(
+    context: PVOID,
+    _flags: u32,
+    data: *mut WSK_DATA_INDICATION,
+    count: usize,
+    accepted: *mut usize,
+) -> NTSTATUS {
     // SAFETY: the context is the test's own.
     let received = unsafe { &*context.cast::<Received>() };
     // SAFETY: WSK's indication, for the call.
@@ -557,7 +596,8 @@ fn data_and_the_end_are_indicated() {
         received.limit.store(3, Ordering::Release);
         let table = [receive as *const () as usize, disconnect as *const () as usize, 0];
         let (listener, address) = listener();
-        let socket = socket(client, WSK_FLAG_CONNECTION_SOCKET, (&raw const received).cast_mut().cast(), table.as_ptr().cast());
+        let socket =
+            socket(client, WSK_FLAG_CONNECTION_SOCKET, (&raw const received).cast_mut().cast(), table.as_ptr().cast());
         bind(socket, "127.0.0.1:0");
         let remote = Encoded::new(&address);
         assert_eq!(run(|irp| WskConnect(socket, remote.as_ptr(), 0, irp)).0, STATUS_SUCCESS);
@@ -566,8 +606,18 @@ fn data_and_the_end_are_indicated() {
         let control = WSK_EVENT_CALLBACK_CONTROL { NpiId: &raw const NPI_WSK_INTERFACE_ID, EventMask: mask };
         let (input, null) = ((&raw const control).cast_mut().cast(), ptr::null_mut());
         let level = SOL_SOCKET as u32;
-        let enabled =
-            WskControlSocket(socket, WskSetOption, SO_WSK_EVENT_CALLBACK, level, 16, input, 0, null, ptr::null_mut(), ptr::null_mut());
+        let enabled = WskControlSocket(
+            socket,
+            WskSetOption,
+            SO_WSK_EVENT_CALLBACK,
+            level,
+            16,
+            input,
+            0,
+            null,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        );
         assert_eq!(enabled, STATUS_SUCCESS);
         peer.write_all(b"abcdef").unwrap();
         until("a partly accepted indication", || *received.bytes.lock() == b"abc");
@@ -604,12 +654,15 @@ fn options_and_controls() {
         let mut backlog = 0_usize;
         let out = (&raw mut backlog).cast();
         let code = SIO_WSK_QUERY_IDEAL_SEND_BACKLOG;
-        let got = run(|irp| WskControlSocket(socket, WskIoctl, code, 0, 0, ptr::null_mut(), 8, out, ptr::null_mut(), irp));
+        let got =
+            run(|irp| WskControlSocket(socket, WskIoctl, code, 0, 0, ptr::null_mut(), 8, out, ptr::null_mut(), irp));
         assert_eq!(got, (STATUS_SUCCESS, 8));
         assert!(backlog > 0);
         let mut size = 0;
         let null = ptr::null_mut();
-        let query = |length, out, size| WskControlClient(client.client(), WSK_TRANSPORT_LIST_QUERY, 0, null, length, out, size, ptr::null_mut());
+        let query = |length, out, size| {
+            WskControlClient(client.client(), WSK_TRANSPORT_LIST_QUERY, 0, null, length, out, size, ptr::null_mut())
+        };
         assert_eq!(query(0, null, &raw mut size), STATUS_BUFFER_OVERFLOW);
         let mut list = vec![0_u8; size];
         assert_eq!(query(size, list.as_mut_ptr().cast(), &raw mut size), STATUS_SUCCESS);
@@ -642,7 +695,8 @@ fn the_capture_waits_times_out_and_is_ended_by_deregistration() {
             let client = WSK_CLIENT_NPI { ClientContext: ptr::null_mut(), Dispatch: &raw const CLIENT };
             assert_eq!(WskRegister(&client, &mut registration), STATUS_SUCCESS);
             let mut npi = WSK_PROVIDER_NPI::new();
-            let capture = |timeout, npi: &mut WSK_PROVIDER_NPI| WskCaptureProviderNPI(&raw const *registration, timeout, npi);
+            let capture =
+                |timeout, npi: &mut WSK_PROVIDER_NPI| WskCaptureProviderNPI(&raw const *registration, timeout, npi);
             assert_eq!(capture(WSK_NO_WAIT, &mut npi), STATUS_DEVICE_NOT_READY);
             assert_eq!(capture(5, &mut npi), STATUS_DEVICE_NOT_READY);
             let address = &raw const *registration as usize;
@@ -655,7 +709,7 @@ fn the_capture_waits_times_out_and_is_ended_by_deregistration() {
             })
             .unwrap();
             std::thread::sleep(Duration::from_millis(20));
-            WskDeregister(&raw const *registration);
+            WskDeregister(&raw mut *registration);
             until("the end of the wait", || waiting.load(Ordering::Acquire) != usize::MAX);
             assert_eq!(waiting.load(Ordering::Acquire), STATUS_DEVICE_NOT_READY.cast_unsigned() as usize);
         });
