@@ -56,8 +56,20 @@ pub(crate) struct Endpoint {
     inner: SpinLock<Inner>,
     /// Closes the socket; an endpoint has one at a time.
     closer: WskIrp,
-    close_request: Cell<Option<Request>>,
     provider: ProviderUse,
+    /// The last field: dropped when everything else of the endpoint is gone.
+    close_request: CloseRequest,
+}
+
+/// The request that waits for an endpoint's end, if one does.
+struct CloseRequest(Cell<Option<Request>>);
+
+impl Drop for CloseRequest {
+    fn drop(&mut self) {
+        if let Some(request) = self.0.take() {
+            request.complete(NtStatus::SUCCESS, 0);
+        }
+    }
 }
 
 // SAFETY: `close_request` is set once, by the one caller that has taken the endpoint out of the id table, and read when the
@@ -108,8 +120,8 @@ impl Endpoint {
             process,
             inner: SpinLock::new(inner),
             closer: WskIrp::new(),
-            close_request: Cell::new(None),
             provider,
+            close_request: CloseRequest(Cell::new(None)),
         };
         Shared::try_new(TAG, endpoint)
     }

@@ -45,7 +45,7 @@ impl Endpoint {
     ///
     /// IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(crate) fn close(this: &Shared<Self>, request: Option<Request>) {
-        this.close_request.set(request);
+        this.close_request.0.set(request);
         Self::end(this, Ended::Closing);
     }
 
@@ -121,13 +121,5 @@ impl Inner {
         }
         let setup = self.setup.as_mut().and_then(|setup| setup.0.take());
         Waiting { backlog, setup }
-    }
-}
-
-impl Drop for Endpoint {
-    fn drop(&mut self) {
-        if let Some(request) = self.close_request.take() {
-            request.complete(NtStatus::SUCCESS, 0);
-        }
     }
 }

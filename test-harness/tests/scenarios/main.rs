@@ -4,6 +4,7 @@
 //! behind: a leak, a hang or any rule that the driver breaks fails the test.
 
 mod accept;
+mod broken_network;
 mod cancel;
 mod connect;
 mod input;

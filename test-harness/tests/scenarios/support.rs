@@ -11,6 +11,7 @@ use san_protocol::{NtStatus, ProviderState};
 use san_proxy::{AddressFamily, Backlog, Error, Provider, StreamConnection, StreamListener};
 use test_harness::device::HarnessDevice;
 use test_harness::machine::{Builder, Process, Unload};
+use test_harness::wsk::Completions;
 use test_harness::{Driver, Machine};
 
 /// Longer than anything here takes, and shorter than anybody's patience.
@@ -41,12 +42,20 @@ impl Bed {
     }
 
     pub(crate) fn with(builder: Builder) -> Self {
-        let machine = builder.build();
-        let driver = machine.load(image(), "sanwsk").expect("the driver loads");
-        let process = Arc::new(machine.process());
-        let bed = Self { machine, driver, process };
+        let bed = Self::on(builder.build());
         bed.wait_for_provider();
         bed
+    }
+
+    /// Loads the driver into a machine that has been prepared. WSK completes what it can at once or later, by a seed that a failed
+    /// test shows.
+    pub(crate) fn on(machine: Machine) -> Self {
+        let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| u64::from(time.subsec_nanos()));
+        println!("completions are mixed by seed {seed}");
+        machine.network().set_completions(Completions::Mixed, seed);
+        let driver = machine.load(image(), "sanwsk").expect("the driver loads");
+        let process = Arc::new(machine.process());
+        Self { machine, driver, process }
     }
 
     /// The driver through a handle of its own.
@@ -66,12 +75,13 @@ impl Bed {
     pub(crate) fn finish(self) {
         let Self { machine, driver, process } = self;
         drop(process);
-        assert_eq!(machine.unload(&driver), Ok(Unload::Done), "no handle is open any more");
-        let stats = machine.stats();
-        assert!(stats.driver_pool.is_empty(), "pool left behind: {:?}", stats.driver_pool);
+        let unloaded = machine.unload(&driver);
         if let Some(violation) = machine.violation() {
             panic!("{violation}");
         }
+        assert_eq!(unloaded, Ok(Unload::Done), "no handle is open any more");
+        let stats = machine.stats();
+        assert!(stats.driver_pool.is_empty(), "pool left behind: {:?}", stats.driver_pool);
     }
 }
 
