@@ -56,7 +56,7 @@ impl Backend for Host {
             // The default on Windows.
             sockopt::set_ipv6_v6only(&socket, true).map_err(error)?;
         }
-        HostSocket::new(self.poll.clone(), socket, token)
+        HostSocket::attach(self.poll.clone(), socket, token)
     }
 
     fn wait(&self, ready: &mut Vec<u64>) {
@@ -78,7 +78,7 @@ struct HostSocket {
 }
 
 impl HostSocket {
-    fn new(poll: Arc<OwnedFd>, socket: OwnedFd, token: u64) -> Result<Box<dyn Socket>, NetworkError> {
+    fn attach(poll: Arc<OwnedFd>, socket: OwnedFd, token: u64) -> Result<Box<dyn Socket>, NetworkError> {
         use epoll::EventFlags as Flags;
         epoll::add(
             &*poll,
@@ -146,7 +146,7 @@ impl Socket for HostSocket {
 
     fn accept(&self, token: u64) -> Step<Box<dyn Socket>> {
         match net::accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(socket) => HostSocket::new(self.poll.clone(), socket, token).map(Progress::Done),
+            Ok(socket) => HostSocket::attach(self.poll.clone(), socket, token).map(Progress::Done),
             // The peer has gone again; what came behind it is found by the next try.
             Err(Errno::CONNABORTED) => self.accept(token),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Progress::Later),

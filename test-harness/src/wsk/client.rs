@@ -43,7 +43,7 @@ fn family(value: u16) -> Option<Family> {
 
 /// Whether this is TCP, the transport that there is.
 fn is_tcp(kind: u16, protocol: u32) -> bool {
-    u32::from(kind) == SOCK_STREAM as u32 && protocol == IPPROTO_TCP as u32
+    kind == SOCK_STREAM && protocol == IPPROTO_TCP
 }
 
 /// The callbacks in the table that a category's client gives.
@@ -214,8 +214,8 @@ pub(super) extern "win64" fn WskControlClient(
         WSK_TRANSPORT_LIST_QUERY => {
             let transport = |family: u16| WSK_TRANSPORT {
                 Version: wsk_bindings::MAKE_WSK_VERSION(1, 0),
-                SocketType: SOCK_STREAM as u16,
-                Protocol: IPPROTO_TCP as u32,
+                SocketType: SOCK_STREAM,
+                Protocol: IPPROTO_TCP,
                 AddressFamily: family,
                 ProviderId: NPI_WSK_INTERFACE_ID,
             };
@@ -317,7 +317,7 @@ pub(super) extern "win64" fn WskGetAddressInfo(
     of_client(&wsk, client, "WskGetAddressInfo");
     check_owner(process, "WskGetAddressInfo");
     let irp = begin(irp, "WskGetAddressInfo");
-    let found = resolve(node.map(text), service.map(text), hints);
+    let found = resolve(node.map(text).as_deref(), service.map(text).as_deref(), hints);
     let status = match found {
         Ok(info) => {
             // SAFETY: the client gives it for the result, until the IRP completes.
@@ -331,16 +331,16 @@ pub(super) extern "win64" fn WskGetAddressInfo(
 
 /// The address of a literal. Names are not looked up: there is no name service here.
 fn resolve(
-    node: Option<String>,
-    service: Option<String>,
+    node: Option<&str>,
+    service: Option<&str>,
     hints: Option<&ADDRINFOEXW>,
 ) -> Result<*mut ADDRINFOEXW, NTSTATUS> {
     let wanted = hints.map_or(0, |hints| hints.ai_family);
-    let port: u16 = match service.as_deref() {
+    let port: u16 = match service {
         None | Some("") => 0,
         Some(service) => service.parse().map_err(|_| STATUS_NOT_FOUND)?,
     };
-    let ip: IpAddr = match node.as_deref() {
+    let ip: IpAddr = match node {
         None | Some("") if wanted == i32::from(AF_INET6) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
         None | Some("") => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
         Some(node) => node.parse().map_err(|_| STATUS_NOT_FOUND)?,
@@ -361,7 +361,7 @@ fn resolve(
     let info = unsafe { &mut *block };
     info.address = Encoded::new(&SocketAddr::new(ip, port));
     info.head.ai_family = family.into();
-    info.head.ai_socktype = SOCK_STREAM as _;
+    info.head.ai_socktype = SOCK_STREAM.into();
     info.head.ai_protocol = IPPROTO_TCP as _;
     info.head.ai_addrlen = length;
     info.head.ai_addr = info.address.as_ptr().cast();

@@ -3,7 +3,7 @@
 use wsk_bindings::WSK_SOCKET;
 
 use super::operation::{Completion, begin};
-use super::socket::{Action, Call, Phase};
+use super::socket::{Action, Call, Direction, Phase};
 use crate::guard::violate;
 use crate::nt::status::{STATUS_CANCELLED, STATUS_SUCCESS};
 use crate::nt::types::{IRP, NTSTATUS};
@@ -25,11 +25,12 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
         drop(state);
         violate(Rule::Wsk(25), format!("WskCloseSocket while the client keeps {kept} indications"));
     }
-    let orderly = state.sent_fin && state.received_fin;
-    if let Some(endpoint) = state.endpoint.take() {
-        if matches!(state.phase, Phase::Connected | Phase::Connecting) && !orderly {
-            endpoint.abort();
-        }
+    let orderly = state.sending == Direction::Ended && state.receiving == Direction::Ended;
+    if let Some(endpoint) = state.endpoint.take()
+        && matches!(state.phase, Phase::Connected | Phase::Connecting)
+        && !orderly
+    {
+        endpoint.abort();
     }
     for (_, held) in state.held.drain() {
         held.endpoint.abort();

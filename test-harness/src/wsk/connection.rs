@@ -9,7 +9,7 @@ use wsk_bindings::{
 };
 
 use super::operation::{Completion, Cursor, Kind, Operation, begin};
-use super::socket::{Action, Call, Event, Phase, Socket, State, check_flags, report_bad_buffer};
+use super::socket::{Action, Call, Direction, Event, Indication, Phase, Socket, State, check_flags, report_bad_buffer};
 use super::{Wsk, address, status_of};
 use crate::guard::violate;
 use crate::network::{Family, NetworkError, Progress};
@@ -39,6 +39,58 @@ fn broken(error: NetworkError) -> Attempt {
 }
 
 impl State {
+    /// The connection stands.
+    fn now_connected(&mut self) {
+        self.phase = Phase::Connected;
+        if self.is_enabled(WSK_EVENT_SEND_BACKLOG) && self.callbacks.connection != 0 {
+            self.actions.push_back(Action::Call(Event::SendBacklog));
+        }
+    }
+
+    /// The connection has broken.
+    fn broke(&mut self, wsk: &Wsk, status: NTSTATUS) {
+        self.fail(wsk, status);
+        if self.is_enabled(WSK_EVENT_DISCONNECT)
+            && self.disconnect_event == Indication::Armed
+            && self.callbacks.connection != 0
+        {
+            self.disconnect_event = Indication::Silent;
+            self.actions.push_back(Action::Call(Event::Disconnect { abortive: true }));
+        }
+    }
+
+    /// Queues the callbacks that what has arrived calls for.
+    fn look_for_events(&mut self, wsk: &Wsk) {
+        if self.callbacks.connection == 0 || !self.receives.is_empty() || self.phase != Phase::Connected {
+            return;
+        }
+        let wanted = self.is_enabled(WSK_EVENT_RECEIVE) && self.receive_event == Indication::Armed;
+        if !wanted && !self.is_enabled(WSK_EVENT_DISCONNECT) {
+            return;
+        }
+        let arrived = match &self.endpoint {
+            Some(endpoint) if self.receiving == Direction::Open => endpoint.peek(),
+            _ => return,
+        };
+        match arrived {
+            Ok(Progress::Done(true)) => {
+                let queued = self.actions.iter().any(|action| matches!(action, Action::Call(Event::Receive)));
+                if wanted && !queued {
+                    self.actions.push_back(Action::Call(Event::Receive));
+                }
+            }
+            Ok(Progress::Done(false)) => {
+                self.receiving = Direction::Ended;
+                if self.is_enabled(WSK_EVENT_DISCONNECT) && self.disconnect_event == Indication::Armed {
+                    self.disconnect_event = Indication::Silent;
+                    self.actions.push_back(Action::Call(Event::Disconnect { abortive: false }));
+                }
+            }
+            Ok(Progress::Later) => {}
+            Err(error) => self.broke(wsk, status_of(error)),
+        }
+    }
+
     /// Moves the first bytes of a send, or the end of the stream.
     fn attempt_send(&mut self, operation: &mut Operation) -> Attempt {
         let Some(endpoint) = &self.endpoint else { return Attempt::Ended(STATUS_CONNECTION_INVALID) };
@@ -53,7 +105,7 @@ impl State {
             }
         }
         if operation.kind == Kind::Disconnect {
-            self.sent_fin = true;
+            self.sending = Direction::Ended;
             if let Err(error) = endpoint.shut_down() {
                 return broken(error);
             }
@@ -77,7 +129,7 @@ impl State {
         }
         let Some(endpoint) = &self.endpoint else { return Attempt::Ended(STATUS_CONNECTION_INVALID) };
         loop {
-            if self.received_fin {
+            if self.receiving == Direction::Ended {
                 return Attempt::Ended(STATUS_SUCCESS);
             }
             let received = if drain {
@@ -94,7 +146,7 @@ impl State {
                 operation.cursor.with_slices_mut(|slices| endpoint.receive(slices))
             };
             match received {
-                Ok(Progress::Done(0)) => self.received_fin = true,
+                Ok(Progress::Done(0)) => self.receiving = Direction::Ended,
                 Ok(Progress::Done(_)) if drain => self.unread.clear(),
                 Ok(Progress::Done(count)) => {
                     operation.cursor.advance(count);
@@ -125,7 +177,7 @@ impl Socket {
                 }
                 Attempt::Broken(status) => {
                     state.sends.push_front(operation);
-                    self.broke(wsk, state, status);
+                    state.broke(wsk, status);
                     return false;
                 }
                 Attempt::BadBuffer => return true,
@@ -140,13 +192,13 @@ impl Socket {
                 }
                 Attempt::Broken(status) => {
                     state.receives.push_front(operation);
-                    self.broke(wsk, state, status);
+                    state.broke(wsk, status);
                     return false;
                 }
                 Attempt::BadBuffer => return true,
             }
         }
-        self.look_for_events(wsk, state);
+        state.look_for_events(wsk);
         false
     }
 
@@ -159,7 +211,7 @@ impl Socket {
         match outcome {
             Ok(Progress::Later) => false,
             Ok(Progress::Done(())) => {
-                self.now_connected(state);
+                state.now_connected();
                 if let Some(mut operation) = state.connect.take() {
                     if let Kind::Connect { creates: true } = operation.kind {
                         operation.transferred = self.address;
@@ -190,54 +242,6 @@ impl Socket {
         }
     }
 
-    fn now_connected(&self, state: &mut State) {
-        state.phase = Phase::Connected;
-        if state.is_enabled(WSK_EVENT_SEND_BACKLOG) && state.callbacks.connection != 0 {
-            state.actions.push_back(Action::Call(Event::SendBacklog));
-        }
-    }
-
-    /// The connection has broken.
-    fn broke(&self, wsk: &Wsk, state: &mut State, status: NTSTATUS) {
-        state.fail(wsk, status);
-        if state.is_enabled(WSK_EVENT_DISCONNECT) && !state.disconnect_told && state.callbacks.connection != 0 {
-            state.disconnect_told = true;
-            state.actions.push_back(Action::Call(Event::Disconnect { abortive: true }));
-        }
-    }
-
-    /// Queues the callbacks that what has arrived calls for.
-    pub(super) fn look_for_events(&self, wsk: &Wsk, state: &mut State) {
-        if state.callbacks.connection == 0 || !state.receives.is_empty() || state.phase != Phase::Connected {
-            return;
-        }
-        let wanted = state.is_enabled(WSK_EVENT_RECEIVE) && !state.receive_silent;
-        if !wanted && !state.is_enabled(WSK_EVENT_DISCONNECT) {
-            return;
-        }
-        let arrived = match &state.endpoint {
-            Some(endpoint) if !state.received_fin => endpoint.peek(),
-            _ => return,
-        };
-        match arrived {
-            Ok(Progress::Done(true)) => {
-                let queued = state.actions.iter().any(|action| matches!(action, Action::Call(Event::Receive)));
-                if wanted && !queued {
-                    state.actions.push_back(Action::Call(Event::Receive));
-                }
-            }
-            Ok(Progress::Done(false)) => {
-                state.received_fin = true;
-                if state.is_enabled(WSK_EVENT_DISCONNECT) && !state.disconnect_told {
-                    state.disconnect_told = true;
-                    state.actions.push_back(Action::Call(Event::Disconnect { abortive: false }));
-                }
-            }
-            Ok(Progress::Later) => {}
-            Err(error) => self.broke(wsk, state, status_of(error)),
-        }
-    }
-
     /// Begins to connect; what the network says at once.
     pub(super) fn start_connect(
         &self,
@@ -256,7 +260,7 @@ impl Socket {
         }
         let begun = self.endpoint(wsk, state)?.connect(remote).map_err(status_of);
         match begun {
-            Ok(Progress::Done(())) => self.now_connected(state),
+            Ok(Progress::Done(())) => state.now_connected(),
             Ok(Progress::Later) => state.phase = Phase::Connecting,
             Err(status) => state.fail(wsk, status),
         }
@@ -340,12 +344,13 @@ fn transfer(call: Call, irp: &IRP, mut operation: Operation) -> NTSTATUS {
         return call.done(irp, status, 0);
     }
     let receiving = matches!(operation.kind, Kind::Receive { .. });
-    if !receiving && (state.sent_fin || state.sends.iter().any(|send| send.kind == Kind::Disconnect)) {
+    if !receiving && (state.sending == Direction::Ended || state.sends.iter().any(|send| send.kind == Kind::Disconnect))
+    {
         drop(state);
         return call.done(irp, STATUS_FILE_CLOSED, 0);
     }
     if receiving {
-        state.receive_silent = false;
+        state.receive_event = Indication::Armed;
     }
     let queue = if receiving { &state.receives } else { &state.sends };
     if !queue.is_empty() {
@@ -358,7 +363,7 @@ fn transfer(call: Call, irp: &IRP, mut operation: Operation) -> NTSTATUS {
         Attempt::Ended(status) => {
             let completion = operation.ends(status);
             if receiving {
-                socket.look_for_events(&wsk, &mut state);
+                state.look_for_events(&wsk);
             }
             drop(state);
             call.ended(completion)
@@ -369,7 +374,7 @@ fn transfer(call: Call, irp: &IRP, mut operation: Operation) -> NTSTATUS {
             call.pended(pended)
         }
         Attempt::Broken(status) => {
-            socket.broke(&wsk, &mut state, status);
+            state.broke(&wsk, status);
             drop(state);
             let completion: Completion = operation.ends(status);
             call.ended(completion)

@@ -26,15 +26,15 @@ use crate::violation::Rule;
 
 /// The network's name for an option.
 fn network_option(level: u32, name: u32) -> Option<SocketOption> {
-    let tcp = level == IPPROTO_TCP as u32;
-    let socket = level == SOL_SOCKET as u32;
+    let tcp = level == IPPROTO_TCP;
+    let socket = level == SOL_SOCKET;
     Some(match name {
-        _ if tcp && name == TCP_NODELAY as u32 => SocketOption::NoDelay,
-        _ if socket && name == SO_KEEPALIVE as u32 => SocketOption::KeepAlive,
-        _ if socket && name == SO_REUSEADDR as u32 => SocketOption::ReuseAddress,
-        _ if socket && name == SO_SNDBUF as u32 => SocketOption::SendBuffer,
-        _ if socket && name == SO_RCVBUF as u32 => SocketOption::ReceiveBuffer,
-        _ if level == IPPROTO_IPV6 as u32 && name == IPV6_V6ONLY as u32 => SocketOption::V6Only,
+        _ if tcp && name == TCP_NODELAY => SocketOption::NoDelay,
+        _ if socket && name == SO_KEEPALIVE => SocketOption::KeepAlive,
+        _ if socket && name == SO_REUSEADDR => SocketOption::ReuseAddress,
+        _ if socket && name == SO_SNDBUF => SocketOption::SendBuffer,
+        _ if socket && name == SO_RCVBUF => SocketOption::ReceiveBuffer,
+        _ if level == IPPROTO_IPV6 && name == IPV6_V6ONLY => SocketOption::V6Only,
         _ => return None,
     })
 }
@@ -86,7 +86,7 @@ pub(super) extern "win64" fn WskControlSocket(
     let call = Call::new(socket, "WskControlSocket");
     let input = Buffer { address: input, size: input_size };
     let output = Buffer { address: output, size: output_size };
-    let is_events = request == WskSetOption && level == SOL_SOCKET as u32 && code == EVENT_OPTION;
+    let is_events = request == WskSetOption && level == SOL_SOCKET && code == EVENT_OPTION;
     let no_irp = is_events || request == WskIoctl && code == SIO_WSK_QUERY_INSPECT_ID;
     if irp.is_null() && !no_irp {
         violate(Rule::Wsk(6), format!("WskControlSocket({request}, {code:#x}) without an IRP, which it requires"));
@@ -122,7 +122,7 @@ pub(super) extern "win64" fn WskControlSocket(
 
 fn set_option(call: &Call, state: &mut State, level: u32, name: u32, input: Buffer) -> Result<(), NTSTATUS> {
     let value = input.number()?;
-    if level == SOL_SOCKET as u32 && name == SO_CONDITIONAL_ACCEPT as u32 {
+    if level == SOL_SOCKET && name == SO_CONDITIONAL_ACCEPT {
         if !matches!(call.socket.category, Category::Listen | Category::Stream) {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
@@ -135,7 +135,7 @@ fn set_option(call: &Call, state: &mut State, level: u32, name: u32, input: Buff
         state.conditional_accept = value != 0;
         return Ok(());
     }
-    if level == SOL_SOCKET as u32 && name == SO_EXCLUSIVEADDRUSE as u32 {
+    if level == SOL_SOCKET && name == SO_EXCLUSIVEADDRUSE {
         // Addresses are not shared unless SO_REUSEADDR says so: the host's default.
         return Ok(());
     }
@@ -144,7 +144,7 @@ fn set_option(call: &Call, state: &mut State, level: u32, name: u32, input: Buff
 }
 
 fn get_option(call: &Call, state: &mut State, level: u32, name: u32, output: Buffer) -> Result<usize, NTSTATUS> {
-    if level == SOL_SOCKET as u32 && name == SO_CONDITIONAL_ACCEPT as u32 {
+    if level == SOL_SOCKET && name == SO_CONDITIONAL_ACCEPT {
         return output.write(u32::from(state.conditional_accept));
     }
     let option = network_option(level, name).ok_or(STATUS_NOT_SUPPORTED)?;

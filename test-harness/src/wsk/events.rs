@@ -13,7 +13,7 @@ use wsk_bindings::{
 
 use super::address::Encoded;
 use super::listen::Arrival;
-use super::socket::{Call, Callbacks, Category, Event, Phase, Socket};
+use super::socket::{Call, Callbacks, Category, Direction, Event, Indication as Telling, Phase, Socket};
 use super::{Wsk, status_of};
 use crate::guard::{callout_at_dispatch, violate};
 use crate::network::{NetworkError, Progress};
@@ -182,13 +182,16 @@ impl Socket {
         let mut bytes = vec![0; INDICATED];
         let count = {
             let mut state = self.state.lock();
-            if !state.is_enabled(WSK_EVENT_RECEIVE) || state.receive_silent || !state.receives.is_empty() {
+            if !state.is_enabled(WSK_EVENT_RECEIVE)
+                || state.receive_event == Telling::Silent
+                || !state.receives.is_empty()
+            {
                 return;
             }
             let Some(endpoint) = &state.endpoint else { return };
             match endpoint.receive(&mut [std::io::IoSliceMut::new(&mut bytes)]) {
                 Ok(Progress::Done(0)) => {
-                    state.received_fin = true;
+                    state.receiving = Direction::Ended;
                     0
                 }
                 Ok(Progress::Done(count)) => count,
@@ -224,7 +227,7 @@ impl Socket {
             let mut state = self.state.lock();
             if taken < count {
                 state.unread.extend(&bytes[taken..]);
-                state.receive_silent = true;
+                state.receive_event = Telling::Silent;
             }
         }
         self.pump(wsk);
@@ -233,8 +236,8 @@ impl Socket {
     /// The stream has ended, or broken, while it was being indicated.
     fn tell_of_end(&self) {
         let mut state = self.state.lock();
-        if state.is_enabled(WSK_EVENT_DISCONNECT) && !state.disconnect_told {
-            state.disconnect_told = true;
+        if state.is_enabled(WSK_EVENT_DISCONNECT) && state.disconnect_event == Telling::Armed {
+            state.disconnect_event = Telling::Silent;
             let abortive = matches!(state.phase, Phase::Failed(_));
             state.actions.push_back(super::socket::Action::Call(Event::Disconnect { abortive }));
         }

@@ -47,9 +47,8 @@ impl Socket {
             let token = wsk.new_token();
             let endpoint = match state.endpoint.as_ref().map(|endpoint| endpoint.accept(token)) {
                 Some(Ok(Progress::Done(endpoint))) => endpoint,
-                Some(Ok(Progress::Later)) | None => break,
-                // The host has no room: the connections stay in its queue.
-                Some(Err(_)) => break,
+                // Where the host has no room, the connections stay in its queue.
+                Some(Ok(Progress::Later) | Err(_)) | None => break,
             };
             let (Ok(local), Ok(remote)) = (endpoint.local(), endpoint.remote()) else {
                 continue; // its peer has gone already
@@ -142,7 +141,7 @@ impl Socket {
             if let Some(held) = state.held.get_mut(&serial) {
                 held.pended = true;
             }
-            self.look_after_held(wsk, &mut state, serial);
+            state.look_after_held(wsk, serial);
             return;
         }
         if action != WskInspectAccept && action != WskInspectReject {
@@ -164,20 +163,21 @@ impl Socket {
         }
         true
     }
+}
 
+impl State {
     /// Tells the client if the peer of a pended connection has gone.
-    fn look_after_held(&self, wsk: &Wsk, state: &mut State, serial: u32) {
-        let Some(held) = state.held.get(&serial).filter(|held| held.pended) else { return };
+    fn look_after_held(&mut self, wsk: &Wsk, serial: u32) {
+        let Some(held) = self.held.get(&serial).filter(|held| held.pended) else { return };
         let gone = match held.endpoint.peek() {
             Ok(Progress::Done(has_data)) => !has_data,
             Ok(Progress::Later) => false,
-            Err(NetworkError::NotConnected | NetworkError::Reset) => true,
-            Err(_) => false,
+            Err(error) => matches!(error, NetworkError::NotConnected | NetworkError::Reset),
         };
         if gone {
             wsk.targets.lock().remove(&held.token);
-            state.held.remove(&serial);
-            state.actions.push_back(Action::Call(Event::Abort { serial }));
+            self.held.remove(&serial);
+            self.actions.push_back(Action::Call(Event::Abort { serial }));
         }
     }
 }
@@ -188,7 +188,7 @@ pub(super) fn held_is_ready(wsk: &Wsk, listener: &Arc<Socket>, token: u64) {
         let mut state = listener.state.lock();
         let serial = state.held.iter().find(|(_, held)| held.token == token).map(|(serial, _)| *serial);
         if let Some(serial) = serial {
-            listener.look_after_held(wsk, &mut state, serial);
+            state.look_after_held(wsk, serial);
         }
     }
     listener.schedule(wsk);

@@ -44,8 +44,23 @@ pub(super) enum Phase {
     Closing,
 }
 
+/// A direction of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Open,
+    /// Its end was sent, or has been received.
+    Ended,
+}
+
+/// Whether an enabled event is told of when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Indication {
+    Armed,
+    Silent,
+}
+
 /// A callback to the client.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Inspect { serial: u32 },
     Abort { serial: u32 },
@@ -86,13 +101,14 @@ pub(super) struct State {
     pub(super) held: HashMap<u32, Held>,
     pub(super) next_serial: u32,
     pub(super) conditional_accept: bool,
-    pub(super) sent_fin: bool,
-    pub(super) received_fin: bool,
+    pub(super) sending: Direction,
+    pub(super) receiving: Direction,
     /// Events enabled on this socket.
     pub(super) events: u32,
-    /// WskReceiveEvent is not called until a WskReceive.
-    pub(super) receive_silent: bool,
-    pub(super) disconnect_told: bool,
+    /// Silent after data was not taken, until a WskReceive.
+    pub(super) receive_event: Indication,
+    /// Silent once it has been told.
+    pub(super) disconnect_event: Indication,
     /// Data that was indicated and not taken.
     pub(super) unread: VecDeque<u8>,
     /// Indications that the client keeps.
@@ -152,11 +168,11 @@ impl Socket {
             held: HashMap::new(),
             next_serial: 1,
             conditional_accept: false,
-            sent_fin: false,
-            received_fin: false,
+            sending: Direction::Open,
+            receiving: Direction::Open,
             events: registration.static_events.load(Ordering::Acquire),
-            receive_silent: false,
-            disconnect_told: false,
+            receive_event: Indication::Armed,
+            disconnect_event: Indication::Armed,
             unread: VecDeque::new(),
             kept: Vec::new(),
             actions: VecDeque::new(),

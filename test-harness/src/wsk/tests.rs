@@ -164,7 +164,7 @@ type Sock = *mut WSK_SOCKET;
 
 fn connect_to(client: &Client, remote: SocketAddr) -> Result<Sock, NTSTATUS> {
     let (local, remote) = (Encoded::new(&any(&remote)), Encoded::new(&remote));
-    let (stream, tcp) = (SOCK_STREAM as u16, IPPROTO_TCP as u32);
+    let (stream, tcp) = (SOCK_STREAM, IPPROTO_TCP);
     let null = ptr::null_mut();
     let outcome = run(|irp| {
         let (from, to) = (local.as_ptr().cast_const(), remote.as_ptr().cast_const());
@@ -178,7 +178,7 @@ fn any(like: &SocketAddr) -> SocketAddr {
 }
 
 fn socket(client: &Client, flags: u32, context: PVOID, dispatch: *const std::ffi::c_void) -> Sock {
-    let (stream, tcp) = (SOCK_STREAM as u16, IPPROTO_TCP as u32);
+    let (stream, tcp) = (SOCK_STREAM, IPPROTO_TCP);
     let null = ptr::null_mut();
     let outcome =
         run(|irp| WskSocket(client.client(), AF_INET, stream, tcp, flags, context, dispatch, null, null, null, irp));
@@ -451,7 +451,7 @@ extern "win64" fn accept(
     _local: PVOID,
     _remote: PVOID,
     socket: Sock,
-    _context: *mut PVOID,
+    _socket_context: *mut PVOID,
     _dispatch: *mut *const std::ffi::c_void,
 ) -> NTSTATUS {
     seen(context).accepted.lock().push(socket as usize);
@@ -503,7 +503,7 @@ fn enable_accept(socket: Sock) -> NTSTATUS {
         socket,
         WskSetOption,
         SO_WSK_EVENT_CALLBACK,
-        SOL_SOCKET as u32,
+        SOL_SOCKET,
         16,
         input,
         0,
@@ -519,7 +519,7 @@ fn conditional_accept_inspects_rejects_pends_and_aborts() {
         let watch = Seen::default();
         let context = (&raw const watch).cast_mut().cast();
         let listening = socket(client, WSK_FLAG_LISTEN_SOCKET, context, listen_table());
-        assert_eq!(set(listening, SOL_SOCKET as u32, SO_CONDITIONAL_ACCEPT as u32, 1), STATUS_SUCCESS);
+        assert_eq!(set(listening, SOL_SOCKET, SO_CONDITIONAL_ACCEPT, 1), STATUS_SUCCESS);
         assert_eq!(bind(listening, "127.0.0.1:0"), STATUS_SUCCESS);
         let address = address_of(listening, false);
         assert_eq!(enable_accept(listening), STATUS_SUCCESS);
@@ -548,7 +548,9 @@ fn conditional_accept_inspects_rejects_pends_and_aborts() {
         assert_eq!(watch.aborted.lock()[0], watch.inspected.lock()[3].0);
 
         let accepted = watch.accepted.lock().clone();
-        accepted.into_iter().for_each(|socket| close(socket as Sock));
+        for socket in accepted {
+            close(socket as Sock);
+        }
         close(listening);
         drop((admitted, pended));
     });
@@ -605,7 +607,7 @@ fn data_and_the_end_are_indicated() {
         let mask = WSK_EVENT_RECEIVE | WSK_EVENT_DISCONNECT;
         let control = WSK_EVENT_CALLBACK_CONTROL { NpiId: &raw const NPI_WSK_INTERFACE_ID, EventMask: mask };
         let (input, null) = ((&raw const control).cast_mut().cast(), ptr::null_mut());
-        let level = SOL_SOCKET as u32;
+        let level = SOL_SOCKET;
         let enabled = WskControlSocket(
             socket,
             WskSetOption,
@@ -641,13 +643,13 @@ fn options_and_controls() {
     sound(|client| {
         let (_listener, address) = listener();
         let socket = connect_to(client, address).unwrap();
-        assert_eq!(set(socket, IPPROTO_TCP as u32, TCP_NODELAY as u32, 1), STATUS_SUCCESS);
-        assert_eq!(set(socket, IPPROTO_TCP as u32, 0x777, 1), STATUS_NOT_SUPPORTED);
-        assert_eq!(set(socket, SOL_SOCKET as u32, SO_CONDITIONAL_ACCEPT as u32, 1), STATUS_INVALID_DEVICE_REQUEST);
+        assert_eq!(set(socket, IPPROTO_TCP, TCP_NODELAY, 1), STATUS_SUCCESS);
+        assert_eq!(set(socket, IPPROTO_TCP, 0x777, 1), STATUS_NOT_SUPPORTED);
+        assert_eq!(set(socket, SOL_SOCKET, SO_CONDITIONAL_ACCEPT, 1), STATUS_INVALID_DEVICE_REQUEST);
         let mut value = 0_u32;
         let out = (&raw mut value).cast();
         let got = run(|irp| {
-            let (name, level) = (TCP_NODELAY as u32, IPPROTO_TCP as u32);
+            let (name, level) = (TCP_NODELAY, IPPROTO_TCP);
             WskControlSocket(socket, WskGetOption, name, level, 0, ptr::null_mut(), 4, out, ptr::null_mut(), irp)
         });
         assert_eq!((got, value), ((STATUS_SUCCESS, 4), 1));
