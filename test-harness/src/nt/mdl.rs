@@ -290,6 +290,40 @@ pub(crate) extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: &MDL) {
     }
 }
 
+/// Where user addresses end (MmUserProbeAddress).
+const USER_PROBE_ADDRESS: usize = 0x7fff_ffff_0000;
+
+/// What ProbeForRead and ProbeForWrite raise for a range, if anything. An empty one is not looked at.
+fn probe_user(call: &'static str, address: usize, length: usize, alignment: usize, access: Option<Access>) {
+    called(call, super::types::APC_LEVEL);
+    if length == 0 {
+        return;
+    }
+    let raised = if alignment.is_power_of_two() && !address.is_multiple_of(alignment) {
+        "STATUS_DATATYPE_MISALIGNMENT"
+    } else if address.checked_add(length).is_none_or(|end| end > USER_PROBE_ADDRESS)
+        || access.is_some_and(|access| !probe(address, length, access))
+    {
+        "STATUS_ACCESS_VIOLATION"
+    } else {
+        return;
+    };
+    violate(Rule::Fault, format!("{call} raised {raised} for {length} bytes at {address:#x}"));
+}
+
+pub(crate) extern "win64" fn ProbeForRead(address: usize, length: usize, alignment: u32) {
+    probe_user("ProbeForRead", address, length, alignment as usize, None);
+}
+
+pub(crate) extern "win64" fn ProbeForWrite(address: usize, length: usize, alignment: u32) {
+    probe_user("ProbeForWrite", address, length, alignment as usize, Some(Access::Write));
+}
+
+pub(crate) extern "win64" fn MmIsAddressValid(address: usize) -> u8 {
+    called("MmIsAddressValid", DISPATCH_LEVEL);
+    u8::from(guard::can_read(address))
+}
+
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     MmSizeOfMdl,
     IoAllocateMdl,
@@ -300,4 +334,7 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     MmUnlockPages,
     MmMapLockedPagesSpecifyCache,
     MmUnmapLockedPages,
+    ProbeForRead,
+    ProbeForWrite,
+    MmIsAddressValid,
 ];

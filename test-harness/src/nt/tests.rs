@@ -406,6 +406,14 @@ fn list_misuse_is_found() {
         MmBuildMdlForNonPagedPool(unsafe_mdl(IoAllocateMdl(block, 101, 0, 0, None)));
     });
     assert!(!super::mdl::probe(0x1000, 10, Access::Read));
+    breaks(Rule::Fault, || ProbeForWrite(0x1000, 10, 1));
+    breaks(Rule::Fault, || ProbeForRead(usize::MAX - 5, 10, 1));
+    sound(|| {
+        let block = ExAllocatePool2(0x40, 100, TAG);
+        ProbeForWrite(block as usize, 100, 4);
+        assert_eq!((MmIsAddressValid(block as usize), MmIsAddressValid(8)), (1, 0));
+        ExFreePool(block);
+    });
     let text = "read only";
     assert!(super::mdl::probe(text.as_ptr() as usize, text.len(), Access::Read));
     assert!(!super::mdl::probe(text.as_ptr() as usize, text.len(), Access::Write));

@@ -17,7 +17,7 @@ use super::types::{
     DISPATCH_LEVEL, HIGH_LEVEL, KDEFERRED_ROUTINE, KDPC, KTIMER, PASSIVE_LEVEL, PVOID, TIMER_NOTIFICATION_OBJECT,
     TIMER_SYNCHRONIZATION_OBJECT,
 };
-use crate::guard::{callout_at_dispatch, violate};
+use crate::guard::{callout_at_dispatch, escape, violate};
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::thread::current;
@@ -224,6 +224,11 @@ pub(crate) extern "win64" fn KeFlushQueuedDpcs() {
     let mut state = timers.state.lock();
     while !state.stopped && (state.running.is_some() || !state.dpcs.is_empty()) {
         timers.idle.wait(&mut state);
+    }
+    drop(state);
+    // A DPC on every processor: each has left DISPATCH_LEVEL once, whatever it did there.
+    if !current.kernel.dispatch_sections.wait(|| current.kernel.is_stopped()) {
+        escape();
     }
 }
 
