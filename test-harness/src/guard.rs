@@ -172,7 +172,11 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     let driver_stack = DRIVER_STACK.get();
     let marker = Cell::new(0_u8);
     let stack_entry = current.stack_entry.replace(marker.as_ptr() as usize);
+    let section = (irql >= DISPATCH_LEVEL).then(|| current.kernel.dispatch_sections.begin());
     let result = body();
+    if let Some(section) = section {
+        current.kernel.dispatch_sections.end(section);
+    }
     current.stack_entry.set(stack_entry);
     if current.kernel.is_stopped() {
         escape();

@@ -1,11 +1,12 @@
 //! The state of one machine's kernel, and how it stops.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::image::unwind::Backtrace;
 use crate::image::{self, Frame};
@@ -38,6 +39,7 @@ pub(crate) struct Kernel {
     pub(crate) pool: Pool,
     pub(crate) faults: FaultInjection,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) dispatch_sections: DispatchSections,
     pub(crate) timers: Timers,
     pub(crate) workers: Workers,
     pub(crate) objects: Objects,
@@ -61,6 +63,7 @@ impl Kernel {
             pool: Pool::new(options.guarded_pool)?,
             faults: FaultInjection::default(),
             dispatcher: Dispatcher::default(),
+            dispatch_sections: DispatchSections::default(),
             timers: Timers::default(),
             workers: Workers::default(),
             objects: Objects::default(),
@@ -178,6 +181,41 @@ impl Kernel {
     /// The threads to be joined.
     pub(crate) fn take_threads(&self) -> Vec<std::thread::JoinHandle<()>> {
         std::mem::take(&mut *self.threads.lock())
+    }
+}
+
+/// The stretches of driver code that run at DISPATCH_LEVEL. A processor there takes no DPC, so KeFlushQueuedDpcs waits for each.
+#[derive(Default)]
+pub(crate) struct DispatchSections {
+    running: Mutex<BTreeSet<u64>>,
+    next: AtomicU64,
+    ended: Condvar,
+}
+
+impl DispatchSections {
+    /// Driver code is entered at DISPATCH_LEVEL. Frames that are abandoned by a violation never end their section.
+    pub(crate) fn begin(&self) -> u64 {
+        let section = self.next.fetch_add(1, Ordering::Relaxed);
+        self.running.lock().insert(section);
+        section
+    }
+
+    pub(crate) fn end(&self, section: u64) {
+        self.running.lock().remove(&section);
+        self.ended.notify_all();
+    }
+
+    /// Waits until every section that runs now has ended. False if `stopped` says so first.
+    pub(crate) fn wait(&self, stopped: impl Fn() -> bool) -> bool {
+        let limit = self.next.load(Ordering::Relaxed);
+        let mut running = self.running.lock();
+        while running.first().is_some_and(|oldest| *oldest < limit) {
+            if stopped() {
+                return false;
+            }
+            self.ended.wait_for(&mut running, Duration::from_millis(20));
+        }
+        true
     }
 }
 

@@ -147,7 +147,7 @@ fn scan(registers: &mut Registers, stack: &Stack) -> bool {
 }
 
 fn follows_call(image: &Mapped, address: usize) -> bool {
-    let byte = |back: usize| image.code_byte(address - back);
+    let byte = |back: usize| image.code_byte(address.wrapping_sub(back));
     byte(5) == Some(0xe8)
         || byte(6) == Some(0xff) && byte(5) == Some(0x15)
         || (2..=7).any(|back| byte(back) == Some(0xff) && byte(back - 1).is_some_and(|modrm| modrm & 0x38 == 0x10))
