@@ -2,7 +2,7 @@
 //!
 //! The functions have the names and prototypes of the C headers. Where a prototype takes a pointer that must not be null, the
 //! function here takes a reference, and an `Option` of one where it may be: a driver's bad pointer faults where it is first used,
-//! and the guard reports it. Every function begins with [`irql::called`], which checks the highest IRQL its
+//! and the guard reports it. Every function begins with `irql::called`, which checks the highest IRQL its
 //! documentation allows.
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
 
