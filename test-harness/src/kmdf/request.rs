@@ -214,37 +214,57 @@ pub(crate) extern "win64" fn WdfRequestRetrieveOutputBuffer(
     give(expect_kind!(object, Request).output(), minimum, buffer, length)
 }
 
-/// The MDL of the input (`false`) or output (`true`) buffer.
+impl Request {
+    /// Bytes of a locked buffer: the output of a direct device control, a read's or write's on a device with direct I/O.
+    /// `None` if the buffer is not locked.
+    fn locked_length(irp: &IRP, output: bool) -> Option<usize> {
+        let location = irp.current();
+        if Self::is_control(irp) {
+            let direct = output && matches!(Self::method(irp), METHOD_IN_DIRECT | METHOD_OUT_DIRECT);
+            return direct.then(|| location.Parameters.device_io_control().OutputBufferLength as usize);
+        }
+        let major = if output { IRP_MJ_READ } else { IRP_MJ_WRITE };
+        let flags = crate::nt::io::device(location.DeviceObject.get()).Flags.get();
+        let direct = location.MajorFunction.get() == major && flags & DO_DIRECT_IO != 0;
+        direct.then(|| location.Parameters.read_write().Length as usize)
+    }
+
+    /// The MDL that describes a buffered request's system buffer, made when it is first asked for.
+    fn system_buffer_mdl(&self, buffer: &Buffer) -> Result<*mut MDL, NTSTATUS> {
+        let known = self.own_mdl.load(Ordering::Acquire);
+        if !known.is_null() {
+            return Ok(known);
+        }
+        let made = IoAllocateMdl(buffer.address, u32::try_from(buffer.length).unwrap_or(u32::MAX), 0, 0, None);
+        let Some(list) = mdl::at(made) else { return Err(STATUS_INSUFFICIENT_RESOURCES) };
+        MmBuildMdlForNonPagedPool(list);
+        self.own_mdl.store(made, Ordering::Release);
+        Ok(made)
+    }
+}
+
+/// The MDL of the input (`false`) or output (`true`) buffer. A locked buffer is not mapped for it.
 fn retrieve_mdl(handle: HANDLE, output: bool, out: *mut *mut MDL) -> NTSTATUS {
     let object = object::find(handle);
     let request = expect_kind!(object, Request);
     let irp = request.irp();
-    let buffer = if output { request.output() } else { request.input() };
-    let buffer = match buffer {
-        Ok(buffer) if buffer.length == 0 => return STATUS_BUFFER_TOO_SMALL,
-        Ok(buffer) => buffer,
-        Err(status) => return status,
+    let found = match Request::locked_length(irp, output) {
+        Some(0) => Err(STATUS_BUFFER_TOO_SMALL),
+        Some(_) => Ok(irp.MdlAddress.get()),
+        None => match if output { request.output() } else { request.input() } {
+            Ok(buffer) if buffer.length == 0 => Err(STATUS_BUFFER_TOO_SMALL),
+            Ok(buffer) => request.system_buffer_mdl(&buffer),
+            Err(status) => Err(status),
+        },
     };
-    let direct = if Request::is_control(irp) {
-        output && Request::method(irp) != METHOD_BUFFERED
-    } else {
-        crate::nt::io::device(irp.current().DeviceObject.get()).Flags.get() & DO_DIRECT_IO != 0
-    };
-    let mdl = if direct {
-        irp.MdlAddress.get()
-    } else {
-        let mut mdl = request.own_mdl.load(Ordering::Acquire);
-        if mdl.is_null() {
-            mdl = IoAllocateMdl(buffer.address, u32::try_from(buffer.length).unwrap_or(u32::MAX), 0, 0, None);
-            let Some(list) = mdl::at(mdl) else { return STATUS_INSUFFICIENT_RESOURCES };
-            MmBuildMdlForNonPagedPool(list);
-            request.own_mdl.store(mdl, Ordering::Release);
+    match found {
+        Ok(mdl) => {
+            // SAFETY: the client's out parameter; a bad pointer faults.
+            unsafe { out.write(mdl) };
+            STATUS_SUCCESS
         }
-        mdl
-    };
-    // SAFETY: the client's out parameter; a bad pointer faults.
-    unsafe { out.write(mdl) };
-    STATUS_SUCCESS
+        Err(status) => status,
+    }
 }
 
 pub(crate) extern "win64" fn WdfRequestRetrieveInputWdmMdl(
