@@ -12,7 +12,7 @@ use clap::Parser;
 use crate::bed::{Bed, plain};
 use crate::memory;
 use crate::path::Path;
-use crate::report::{self, Better, Row};
+use crate::report::{self, Better, Round, Row};
 
 /// One TCP stream through the driver against plain sockets, on loopback.
 ///
@@ -56,44 +56,36 @@ fn measure(schedule: Schedule) -> Result<()> {
     let started = Instant::now();
     let mut rows = Vec::new();
     for (name, direction) in [("send", Direction::Send), ("receive", Direction::Receive)] {
-        let (driver, plain) =
-            both(&bed, schedule.rounds, &|near, far| throughput(near, far, direction, schedule.throughput))?;
-        rows.push(Row {
-            name: format!("{name}, 64 KiB operations"),
-            unit: "MiB/s",
-            better: Better::Higher,
-            driver: median(driver)?,
-            plain: median(plain)?,
-        });
+        let once = |near: &mut dyn Path, far| throughput(near, far, direction, schedule.throughput);
+        let rounds = rounds(&bed, schedule.rounds, &once)?;
+        rows.push(Row { name: format!("{name}, 64 KiB operations"), unit: "MiB/s", better: Better::Higher, rounds });
     }
     for size in [1, 64] {
-        let (driver, plain) = both(&bed, schedule.rounds, &|near, far| ping_pong(near, far, size, schedule.latency))?;
-        let (driver, plain) = (sorted(driver.concat()), sorted(plain.concat()));
+        let once = |near: &mut dyn Path, far| ping_pong(near, far, size, schedule.latency);
+        let measured = rounds(&bed, schedule.rounds, &once)?;
         for percentile in [50, 99] {
-            rows.push(Row {
-                name: format!("ping-pong, {size} B, p{percentile}"),
-                unit: "µs",
-                better: Better::Lower,
-                driver: at_percentile(&driver, percentile)?,
-                plain: at_percentile(&plain, percentile)?,
-            });
+            let of = |samples: &Vec<f64>| at_percentile(samples, percentile);
+            let rounds =
+                measured.iter().map(|round| Ok(Round { driver: of(&round.driver)?, plain: of(&round.plain)? }));
+            let rounds = rounds.collect::<Result<_>>()?;
+            let name = format!("ping-pong, {size} B, p{percentile}");
+            rows.push(Row { name, unit: "µs", better: Better::Lower, rounds });
         }
     }
     let memory = memory::measure(&bed)?;
     bed.finish()?;
-    report::write(&rows, &memory, started.elapsed())
+    report::write(rows, &memory, started.elapsed())
 }
 
-/// Measures on a new connection of each path in turn: what came of the driver's, and of the plain one's.
-fn both<T>(bed: &Bed, rounds: usize, once: &dyn Fn(&mut dyn Path, TcpStream) -> Result<T>) -> Result<(Vec<T>, Vec<T>)> {
-    let (mut driver, mut sockets) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
+/// Measures on a new connection of each path in turn.
+fn rounds<T>(bed: &Bed, rounds: usize, once: &dyn Fn(&mut dyn Path, TcpStream) -> Result<T>) -> Result<Vec<Round<T>>> {
+    let round = || {
         let (mut near, far) = plain()?;
-        sockets.push(once(&mut near, far)?);
+        let plain = once(&mut near, far)?;
         let (mut near, far) = bed.through_driver()?;
-        driver.push(once(&mut near, far)?);
-    }
-    Ok((driver, sockets))
+        Ok(Round { driver: once(&mut near, far)?, plain })
+    };
+    (0..rounds).map(|_| round()).collect()
 }
 
 /// Which way the bytes go, seen from the path that is measured.
@@ -149,17 +141,10 @@ fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("the peer's thread panicked"))?
 }
 
-fn sorted(mut samples: Vec<f64>) -> Vec<f64> {
-    samples.sort_by(f64::total_cmp);
-    samples
-}
-
 /// The sample that so many hundredths of all do not exceed.
-fn at_percentile(sorted: &[f64], percentile: usize) -> Result<f64> {
+pub(crate) fn at_percentile(samples: &[f64], percentile: usize) -> Result<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
     let rank = (sorted.len() * percentile).div_ceil(100);
     sorted.get(rank.saturating_sub(1)).copied().ok_or_else(|| anyhow!("nothing was measured"))
-}
-
-fn median(samples: Vec<f64>) -> Result<f64> {
-    at_percentile(&sorted(samples), 50)
 }

@@ -1,10 +1,9 @@
 //! What an operation on an established stream allocates.
 //!
-//! Two figures, since neither says it all. *Live blocks by tag* while requests pend: the framework allocates a request's context
-//! under the tag that the driver gives in WDF_DRIVER_CONFIG, the driver's own code uses others; but a block that is freed before
-//! the request pends is not among them. *Allocations asked for* counts whatever may fail for want of memory: pool, IRPs, MDLs,
-//! work items, framework objects and their contexts, IoSetCompletionRoutineEx. As many as a request costs that the driver
-//! answers at once, without an endpoint, are the framework's; the rest come from calls of the driver's own.
+//! Counted in pool blocks of the whole machine. A request of the same shape for an endpoint that does not exist, which the driver
+//! refuses, shows what the I/O manager and the framework need for any request (the IRP, the MDL, the system buffer, the
+//! request's context); what an operation needs beyond that is the driver's. The live blocks of requests that pend say the same
+//! by tag: the framework's contexts carry the tag that the driver gives in WDF_DRIVER_CONFIG, its own blocks others.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,7 +11,7 @@ use std::net::TcpStream;
 use std::thread;
 
 use anyhow::{Result, ensure};
-use san_proxy::{Receive, StreamConnection, Transfer};
+use san_proxy::{Endpoint, EndpointId, NtStatus, Pending, Receive, StreamConnection, Transfer};
 
 use crate::bed::{Bed, PATIENCE};
 use crate::path::OPERATION;
@@ -22,81 +21,85 @@ const FRAMEWORK_TAG: &str = "SanF";
 /// Operations before counting: what is made once is made then.
 const WARM_UP: u32 = 64;
 const OPERATIONS: u32 = 1000;
+/// Requests that pend at once.
 const PENDING: u32 = 32;
 
-/// Allocations an operation.
+/// Pool allocations an operation.
 pub(crate) struct PerOperation {
     pub(crate) name: &'static str,
-    /// Asked for in all, by the framework and the driver.
-    pub(crate) asked: f64,
-    /// Of these, as many as any request costs: the framework's.
-    pub(crate) framework: f64,
+    /// In all.
+    pub(crate) all: f64,
+    /// Of these, as many as any request of this shape costs: the I/O manager's and the framework's.
+    pub(crate) any_request: f64,
 }
 
 impl PerOperation {
-    /// What calls of the driver's own asked for.
+    /// What the operation itself costs.
     pub(crate) fn own(&self) -> f64 {
-        self.asked - self.framework
+        self.all - self.any_request
     }
 }
 
+/// Pool use of operations.
 pub(crate) struct Memory {
     pub(crate) operations: Vec<PerOperation>,
     /// Pool blocks a pending receive, under the framework's tag.
     pub(crate) pending_framework: f64,
-    /// Pool blocks a pending receive, under all other tags.
+    /// Pool blocks a pending receive, under all other tags of the driver.
     pub(crate) pending_own: f64,
 }
 
 pub(crate) fn measure(bed: &Bed) -> Result<Memory> {
     let (connection, peer) = bed.through_driver()?;
-    let framework = asked(bed, || Ok(bed.provider.status().map(drop)?))?;
-    let send = {
+    let nowhere = StreamConnection::from_endpoint(Endpoint::from_id(&bed.provider, EndpointId::MAX));
+    let refused_send = allocations(bed, || refused(nowhere.start_send(vec![0x5a; OPERATION])))?;
+    let refused_receive = allocations(bed, || refused(nowhere.start_receive(vec![0; OPERATION], Receive::All)))?;
+    let sent = {
         let drain = in_background(peer.try_clone()?, |mut peer, buffer| peer.read_exact(buffer));
-        let sent = asked(bed, || send(&connection))?;
+        let sent = allocations(bed, || whole(connection.start_send(vec![0x5a; OPERATION])))?;
         drain.join().expect("the peer reads")?;
         sent
     };
-    let receive = {
+    let received = {
         let feed = in_background(peer.try_clone()?, |mut peer, buffer| peer.write_all(buffer));
-        let received = asked(bed, || receive(&connection))?;
+        let received = allocations(bed, || whole(connection.start_receive(vec![0; OPERATION], Receive::All)))?;
         feed.join().expect("the peer writes")?;
         received
     };
     let (pending_framework, pending_own) = pending(bed, &connection)?;
     let operations = vec![
-        PerOperation { name: "send, 64 KiB", asked: send, framework },
-        PerOperation { name: "receive, 64 KiB", asked: receive, framework },
+        PerOperation { name: "send, 64 KiB", all: sent, any_request: refused_send },
+        PerOperation { name: "receive, 64 KiB", all: received, any_request: refused_receive },
     ];
     Ok(Memory { operations, pending_framework, pending_own })
 }
 
-/// Allocations that drivers asked for, a call of `operation`.
-fn asked(bed: &Bed, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
+/// Pool allocations of the machine, a call of `operation`.
+fn allocations(bed: &Bed, mut operation: impl FnMut() -> Result<()>) -> Result<f64> {
     for _ in 0..WARM_UP {
         operation()?;
     }
-    let before = bed.machine.allocations();
+    let before = bed.machine.stats().pool_allocations;
     for _ in 0..OPERATIONS {
         operation()?;
     }
-    let asked = u32::try_from(bed.machine.allocations() - before)?;
-    Ok(f64::from(asked) / f64::from(OPERATIONS))
+    let allocations = u32::try_from(bed.machine.stats().pool_allocations - before)?;
+    Ok(f64::from(allocations) / f64::from(OPERATIONS))
 }
 
-fn send(connection: &StreamConnection) -> Result<()> {
-    let sent = connection.start_send(vec![0x5a; OPERATION]).wait_or_cancel(PATIENCE);
-    ensure!(sent.result? == OPERATION, "a send ended early");
+fn whole(transfer: Pending<Transfer>) -> Result<()> {
+    ensure!(transfer.wait_or_cancel(PATIENCE).result? == OPERATION, "an operation ended early");
     Ok(())
 }
 
-fn receive(connection: &StreamConnection) -> Result<()> {
-    let received = connection.start_receive(vec![0; OPERATION], Receive::All).wait_or_cancel(PATIENCE);
-    ensure!(received.result? == OPERATION, "a receive ended early");
+fn refused(transfer: Pending<Transfer>) -> Result<()> {
+    let result = transfer.wait_or_cancel(PATIENCE).result;
+    let refused = result.as_ref().is_err_and(|error| error.status() == NtStatus::INVALID_HANDLE);
+    ensure!(refused, "an endpoint that does not exist is not refused: {result:?}");
     Ok(())
 }
 
-/// The peer's side of as many operations as [`asked`] makes.
+/// The peer's side of as many operations as [`allocations`] makes.
 fn in_background(
     peer: TcpStream,
     operation: impl Fn(&TcpStream, &mut [u8]) -> std::io::Result<()> + Send + 'static,
@@ -112,8 +115,8 @@ fn pending(bed: &Bed, connection: &StreamConnection) -> Result<(f64, f64)> {
     let before = blocks(bed);
     let receives: Vec<_> = (0..PENDING).map(|_| connection.start_receive(vec![0; OPERATION], Receive::Some)).collect();
     let during = blocks(bed);
-    ensure!(!receives.iter().any(san_proxy::Pending::has_ended), "a receive ended without data");
-    receives.iter().for_each(san_proxy::Pending::cancel);
+    ensure!(!receives.iter().any(Pending::has_ended), "a receive ended without data");
+    receives.iter().for_each(Pending::cancel);
     for receive in receives {
         let Transfer { result, .. } = receive.wait_or_cancel(PATIENCE);
         ensure!(result.is_err(), "a cancelled receive succeeded");
