@@ -164,6 +164,21 @@ fn a_parallel_queue_presents_no_more_than_it_was_told() {
 }
 
 #[test]
+fn no_request_is_lost_between_the_threads_that_present_them() {
+    let bed = Bed::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3000 {
+                    assert_eq!(bed.call(ECHO).status, STATUS_SUCCESS);
+                }
+            });
+        }
+    });
+    bed.finish();
+}
+
+#[test]
 fn cleanup_of_a_handle_cancels_what_it_has_waiting_and_nothing_else() {
     let bed = Bed::new();
     let other = bed.process.open(r"\\.\KmdfQueues", READ_WRITE).expect("opens twice");

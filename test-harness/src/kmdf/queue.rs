@@ -54,6 +54,18 @@ struct State {
     idle: Option<(PFN_IO_DEFAULT, HANDLE)>,
 }
 
+impl State {
+    /// Lets a request wait, cancelable. False if it has been cancelled already. Both under the queue's lock: whoever finds it
+    /// waiting may take it for cancelable.
+    fn wait(&mut self, object: &Object, request: &Request, push: fn(&mut VecDeque<HANDLE>, HANDLE)) -> bool {
+        let waits = request::arm_cancel(object, request);
+        if waits {
+            push(&mut self.waiting, object.handle);
+        }
+        waits
+    }
+}
+
 /// A queue.
 pub(crate) struct Queue {
     config: WDF_IO_QUEUE_CONFIG,
@@ -150,16 +162,16 @@ pub(super) fn deliver_to_default(device: &Arc<Object>, request: &Arc<Object>) {
 fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
     let queue = expect_kind!(object, Queue);
     let data = expect_kind!(request, Request);
-    {
+    let waits = {
         let mut state = queue.state.lock();
         if !state.flow.accepts {
             return Err(STATUS_INVALID_DEVICE_STATE);
         }
         data.set_owner(Owner::Framework);
         data.queue.store(object.handle, Ordering::Release);
-        state.waiting.push_back(request.handle);
-    }
-    if !request::arm_cancel(request, data) {
+        state.wait(request, data, VecDeque::push_back)
+    };
+    if !waits {
         cancelled_in_queue(request, data);
         return Ok(());
     }
@@ -553,13 +565,13 @@ pub(crate) extern "win64" fn WdfRequestRequeue(_globals: usize, handle: HANDLE) 
     if queue.dispatching != Dispatching::Manual {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
-    {
+    request.set_owner(Owner::Framework);
+    let waits = {
         let mut state = queue.state.lock();
         state.presented = state.presented.saturating_sub(1);
-        state.waiting.push_front(handle);
-    }
-    request.set_owner(Owner::Framework);
-    if !request::arm_cancel(&object, request) {
+        state.wait(&object, request, VecDeque::push_front)
+    };
+    if !waits {
         cancelled_in_queue(&object, request);
     }
     STATUS_SUCCESS
