@@ -116,7 +116,7 @@ fn csv(rows: &[Summary], memory: &Memory) -> Result<String> {
 const PLACE: u32 = 60;
 const BAR: u32 = 18;
 /// Where bars begin, and how long the longest is.
-const LEFT: u32 = 190;
+const LEFT: u32 = 210;
 const LONGEST: f64 = 400.0;
 /// Where the first figure's place begins.
 const TOP: u32 = 60;
@@ -126,9 +126,9 @@ fn svg(rows: &[Summary]) -> Result<String> {
     const COLOURS: [(&str, &str); 2] = [("driver", "#b7410e"), ("plain sockets", "#6b7f94")];
     let height = TOP + PLACE * u32::try_from(rows.len())?;
     let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 {height}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 840 {height}\" \
          font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n\
-         <rect width=\"760\" height=\"{height}\" fill=\"#fff\"/>\n\
+         <rect width=\"840\" height=\"{height}\" fill=\"#fff\"/>\n\
          <text x=\"16\" y=\"24\" font-size=\"16\">One TCP stream on loopback, in the harness</text>\n"
     );
     for ((name, colour), x) in COLOURS.into_iter().zip([LEFT, LEFT + 90]) {
