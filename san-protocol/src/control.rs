@@ -78,14 +78,14 @@ control_codes! {
     Bind, IOCTL_SANWSK_BIND = 0x812, Buffered, ReadWrite;
     /// Connects; pends until connected. Input: [`ConnectRequest`](crate::ConnectRequest).
     Connect, IOCTL_SANWSK_CONNECT = 0x813, Buffered, ReadWrite;
-    /// Opens the backlog of a bound listener. Input: [`ListenRequest`](crate::ListenRequest).
+    /// Opens the backlog of a bound endpoint. Input: [`ListenRequest`](crate::ListenRequest).
     Listen, IOCTL_SANWSK_LISTEN = 0x814, Buffered, ReadWrite;
     /// Takes a connection; pends until there is one. Input: [`EndpointRequest`](crate::EndpointRequest).
     /// Output: [`AcceptReply`](crate::AcceptReply).
     Accept, IOCTL_SANWSK_ACCEPT = 0x815, Buffered, ReadWrite;
-    /// Sends the output buffer; completes when TCP has taken all of it. Input: [`EndpointRequest`](crate::EndpointRequest).
+    /// Sends the output buffer; completes when TCP has taken all of it. On a SAN endpoint the buffer is one message. Input: [`EndpointRequest`](crate::EndpointRequest).
     Send, IOCTL_SANWSK_SEND = 0x816, InDirect, ReadWrite;
-    /// Receives into the output buffer; zero bytes mean that the peer has ended its side.
+    /// Receives into the output buffer; zero bytes mean that the peer has ended its side. Streams only.
     /// Input: [`ReceiveRequest`](crate::ReceiveRequest).
     Receive, IOCTL_SANWSK_RECEIVE = 0x817, OutDirect, ReadWrite;
     /// Ends the connection, gracefully or not. Input: [`DisconnectRequest`](crate::DisconnectRequest).
@@ -95,6 +95,36 @@ control_codes! {
     QueryAddresses, IOCTL_SANWSK_QUERY_ADDRESSES = 0x819, Buffered, ReadWrite;
     /// Closes an endpoint; completes when nothing of it is left. Input: [`EndpointRequest`](crate::EndpointRequest).
     Close, IOCTL_SANWSK_CLOSE = 0x81A, Buffered, ReadWrite;
+    /// Names the event object and the network events that set it; makes the endpoint non-blocking.
+    /// Input: [`EventSelectRequest`](crate::EventSelectRequest).
+    EventSelect, IOCTL_SANWSK_EVENT_SELECT = 0x820, Buffered, ReadWrite;
+    /// Takes the network events that were recorded and resets the event. Input: [`EndpointRequest`](crate::EndpointRequest).
+    /// Output: [`NetworkEventsReply`](crate::NetworkEventsReply).
+    EnumNetworkEvents, IOCTL_SANWSK_ENUM_NETWORK_EVENTS = 0x821, Buffered, ReadWrite;
+    /// Accepts or rejects an undecided endpoint. Input: [`DecideRequest`](crate::DecideRequest).
+    Decide, IOCTL_SANWSK_DECIDE = 0x822, Buffered, ReadWrite;
+    /// Exchanges the session message with the peer; pends until the peer's has come.
+    /// Input: [`NegotiateRequest`](crate::NegotiateRequest). Output: [`NegotiateReply`](crate::NegotiateReply).
+    Negotiate, IOCTL_SANWSK_NEGOTIATE = 0x823, Buffered, ReadWrite;
+    /// Registers the output buffer as memory to send from or receive into; pends as long as it is registered.
+    /// Input: [`RegisterMemoryRequest`](crate::RegisterMemoryRequest).
+    RegisterMemory, IOCTL_SANWSK_REGISTER_MEMORY = 0x824, OutDirect, ReadWrite;
+    /// A registration as it stands. Input: [`MemoryRequest`](crate::MemoryRequest). Output: [`MemoryReply`](crate::MemoryReply).
+    QueryMemory, IOCTL_SANWSK_QUERY_MEMORY = 0x825, Buffered, ReadWrite;
+    /// Ends a registration; pends until no operation uses it. Input: [`MemoryRequest`](crate::MemoryRequest).
+    DeregisterMemory, IOCTL_SANWSK_DEREGISTER_MEMORY = 0x826, Buffered, ReadWrite;
+    /// Sends a slice of registered memory as one message; information is its length.
+    /// Input: [`TransferRequest`](crate::TransferRequest).
+    SendRegistered, IOCTL_SANWSK_SEND_REGISTERED = 0x827, Buffered, ReadWrite;
+    /// Posts a slice of registered memory for one message; pends until it has come.
+    /// Input: [`TransferRequest`](crate::TransferRequest). Output: [`ReceiveReply`](crate::ReceiveReply).
+    ReceiveRegistered, IOCTL_SANWSK_RECEIVE_REGISTERED = 0x828, Buffered, ReadWrite;
+    /// What an endpoint has done and holds. Input: [`EndpointRequest`](crate::EndpointRequest).
+    /// Output: [`EndpointStatistics`](crate::EndpointStatistics).
+    QueryStatistics, IOCTL_SANWSK_QUERY_STATISTICS = 0x829, Buffered, ReadWrite;
+    /// What the device has done and holds, of all handles. Output: [`DeviceStatistics`](crate::DeviceStatistics).
+    /// Asks for no access.
+    QueryDeviceStatistics, IOCTL_SANWSK_QUERY_DEVICE_STATISTICS = 0x82A, Buffered, Any;
 }
 
 #[cfg(test)]

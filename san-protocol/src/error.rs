@@ -83,7 +83,7 @@ named! { NtStatus, "STATUS_";
     REMOTE_DISCONNECT = 0xC000_013C,
     /// The connection was reset by the peer.
     CONNECTION_RESET = 0xC000_020D,
-    /// The connection ended gracefully, and this side may send no more.
+    /// The connection has ended gracefully.
     GRACEFUL_DISCONNECT = 0xC000_0237,
     /// Nobody listens there, or the listener refused.
     CONNECTION_REFUSED = 0xC000_0236,
@@ -111,6 +111,14 @@ named! { NtStatus, "STATUS_";
     PRIVILEGE_NOT_HELD = 0xC000_0061,
     /// A user buffer cannot be read or written.
     ACCESS_VIOLATION = 0xC000_0005,
+    /// A handle names an object of another type.
+    OBJECT_TYPE_MISMATCH = 0xC000_0024,
+    /// It would have to wait, and the endpoint is non-blocking: an event tells of the end.
+    CANT_WAIT = 0xC000_00D8,
+    /// A message, or private data, is longer than is allowed; or a receive is shorter than was promised.
+    INVALID_BUFFER_SIZE = 0xC000_0206,
+    /// The peer broke the protocol.
+    INVALID_NETWORK_RESPONSE = 0xC000_00C3,
 }
 
 impl NtStatus {
@@ -122,6 +130,8 @@ impl NtStatus {
 }
 
 named! { WsaError, "";
+    /// No error.
+    NO_ERROR = 0,
     /// `WSA_IO_INCOMPLETE`: the overlapped operation is not done yet.
     WSA_IO_INCOMPLETE = 996,
     /// `WSA_IO_PENDING`: the overlapped operation has started.
@@ -142,6 +152,12 @@ named! { WsaError, "";
     WSAEALREADY = 10037,
     /// Not an endpoint.
     WSAENOTSOCK = 10038,
+    /// A message is too long.
+    WSAEMSGSIZE = 10040,
+    /// Not the type of that protocol.
+    WSAEPROTOTYPE = 10041,
+    /// Protocol not offered.
+    WSAEPROTONOSUPPORT = 10043,
     /// Not offered.
     WSAEOPNOTSUPP = 10045,
     /// Address family not offered.
@@ -172,15 +188,19 @@ named! { WsaError, "";
     WSAECONNREFUSED = 10061,
     /// No route to the host.
     WSAEHOSTUNREACH = 10065,
+    /// The peer has ended the connection gracefully.
+    WSAEDISCON = 10101,
 }
 
-/// The Winsock error for a failed request. Total: what has no closer meaning becomes `WSAEINVAL`.
+/// The Winsock error for a request. Total: a success is `NO_ERROR` (but for [`NtStatus::PENDING`], which is `WSA_IO_PENDING`),
+/// and a failure that has no closer meaning is `WSAEINVAL`.
 ///
-/// It follows what Windows' own sockets make of these statuses.
+/// It follows what Windows' own sockets make of these statuses. `docs/ioctl.md` has the whole table.
 #[must_use]
 pub const fn wsa_error(status: NtStatus) -> WsaError {
     match status {
         NtStatus::PENDING => WsaError::WSA_IO_PENDING,
+        success if success.is_success() => WsaError::NO_ERROR,
         NtStatus::CANCELLED | NtStatus::REQUEST_ABORTED => WsaError::WSA_OPERATION_ABORTED,
         NtStatus::INVALID_HANDLE => WsaError::WSAENOTSOCK,
         NtStatus::NO_MEMORY | NtStatus::INSUFFICIENT_RESOURCES => WsaError::WSAENOBUFS,
@@ -194,13 +214,17 @@ pub const fn wsa_error(status: NtStatus) -> WsaError {
         NtStatus::INVALID_CONNECTION | NtStatus::CONNECTION_INVALID => WsaError::WSAENOTCONN,
         NtStatus::INVALID_ADDRESS_COMPONENT => WsaError::WSAEADDRNOTAVAIL,
         NtStatus::ADDRESS_ALREADY_EXISTS | NtStatus::TOO_MANY_ADDRESSES => WsaError::WSAEADDRINUSE,
-        NtStatus::LOCAL_DISCONNECT | NtStatus::CONNECTION_ABORTED | NtStatus::FILE_FORCED_CLOSED => {
-            WsaError::WSAECONNABORTED
-        }
+        NtStatus::LOCAL_DISCONNECT
+        | NtStatus::CONNECTION_ABORTED
+        | NtStatus::FILE_FORCED_CLOSED
+        | NtStatus::INVALID_NETWORK_RESPONSE => WsaError::WSAECONNABORTED,
         NtStatus::REMOTE_DISCONNECT | NtStatus::CONNECTION_RESET | NtStatus::PORT_UNREACHABLE => {
             WsaError::WSAECONNRESET
         }
-        NtStatus::GRACEFUL_DISCONNECT | NtStatus::PIPE_DISCONNECTED => WsaError::WSAESHUTDOWN,
+        NtStatus::PIPE_DISCONNECTED => WsaError::WSAESHUTDOWN,
+        NtStatus::GRACEFUL_DISCONNECT => WsaError::WSAEDISCON,
+        NtStatus::CANT_WAIT => WsaError::WSAEWOULDBLOCK,
+        NtStatus::BUFFER_OVERFLOW | NtStatus::INVALID_BUFFER_SIZE => WsaError::WSAEMSGSIZE,
         NtStatus::CONNECTION_REFUSED => WsaError::WSAECONNREFUSED,
         NtStatus::CONNECTION_ACTIVE => WsaError::WSAEISCONN,
         NtStatus::BAD_NETWORK_PATH | NtStatus::NETWORK_UNREACHABLE | NtStatus::PROTOCOL_UNREACHABLE => {

@@ -11,6 +11,7 @@ mod address;
 pub mod control;
 mod error;
 mod request;
+pub mod wire;
 
 pub use address::{AddressError, SocketAddress};
 pub use control::ControlCode;

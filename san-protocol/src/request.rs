@@ -1,5 +1,6 @@
 //! The layout of every request and reply.
 
+use crate::wire::MAX_PRIVATE_DATA;
 use crate::{NtStatus, PROTOCOL_VERSION, SocketAddress};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -154,7 +155,8 @@ structures! {
         endpoint: EndpointId,
         /// The address to connect to, of the endpoint's family; the port is not 0.
         address: SocketAddress,
-        /// Milliseconds after which the attempt ends with `STATUS_IO_TIMEOUT`; 0 leaves it to TCP.
+        /// Milliseconds after which the attempt ends with `STATUS_IO_TIMEOUT`; 0 leaves it to TCP, on a SAN endpoint to the
+        /// driver's limit.
         timeout: u32,
     }
 
@@ -172,7 +174,7 @@ structures! {
 
     /// Answer to [`Accept`](crate::ControlCode::Accept).
     AcceptReply: 64 {
-        /// The new, connected endpoint.
+        /// The new endpoint: connected; of a SAN endpoint undecided, see [`Decide`](crate::ControlCode::Decide).
         endpoint: EndpointId,
         /// Its local address.
         local: SocketAddress,
@@ -203,6 +205,188 @@ structures! {
         /// The peer's address; all zeros if the endpoint is not connected.
         remote: SocketAddress,
     }
+
+    /// Names the event object of an endpoint ([`EventSelect`](crate::ControlCode::EventSelect)).
+    EventSelectRequest: 32 {
+        /// The header; no flags.
+        header: Header,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The caller's handle of an event object, zero-extended; 0 with a mask of 0.
+        event: u64,
+        /// The network events that set it: [`FD_CONNECT`](crate::FD_CONNECT) and [`FD_ACCEPT`](crate::FD_ACCEPT). 0 lets go of
+        /// the event and makes the endpoint blocking again.
+        mask: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// Answer to [`EnumNetworkEvents`](crate::ControlCode::EnumNetworkEvents).
+    NetworkEventsReply: 16 {
+        /// The network events since the last enumeration.
+        events: u32,
+        /// With [`FD_CONNECT`](crate::FD_CONNECT): the NTSTATUS that the connect ended with. Otherwise 0.
+        connect_status: i32,
+        /// With [`FD_ACCEPT`](crate::FD_ACCEPT): the NTSTATUS of the arrival. Otherwise 0.
+        accept_status: i32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// Decides on a connection that was accepted undecided ([`Decide`](crate::ControlCode::Decide)).
+    DecideRequest: 24 {
+        /// The header; no flags.
+        header: Header,
+        /// The undecided endpoint.
+        endpoint: EndpointId,
+        /// A [`Decision`] as a number.
+        decision: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// Offers a session to the peer ([`Negotiate`](crate::ControlCode::Negotiate)).
+    NegotiateRequest: 280 {
+        /// The header; no flags.
+        header: Header,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The longest message, in bytes, that the peer may send: no posted receive is shorter.
+        receive_size: u32,
+        /// Bytes of `private` that go to the peer, at most [`MAX_PRIVATE_DATA`](crate::wire::MAX_PRIVATE_DATA).
+        private_length: u32,
+        /// Private data for the peer; what lies past `private_length` is not looked at.
+        private: [u8; MAX_PRIVATE_DATA],
+    }
+
+    /// Answer to [`Negotiate`](crate::ControlCode::Negotiate): what the peer offered.
+    NegotiateReply: 272 {
+        /// Messages that the peer had receives posted for when it made its offer.
+        receive_count: u32,
+        /// The longest message, in bytes, that the peer takes.
+        receive_size: u32,
+        /// Bytes of `private` that the peer sent.
+        private_length: u32,
+        /// Zero.
+        reserved: u32,
+        /// The peer's private data; zeros past `private_length`.
+        private: [u8; MAX_PRIVATE_DATA],
+    }
+
+    /// Registers the output buffer ([`RegisterMemory`](crate::ControlCode::RegisterMemory)).
+    RegisterMemoryRequest: 32 {
+        /// The header; no flags.
+        header: Header,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The caller's name for the region, not used by another registration of the endpoint.
+        key: u64,
+        /// What it may be used for: [`MEMORY_SEND`](crate::MEMORY_SEND), [`MEMORY_RECEIVE`](crate::MEMORY_RECEIVE), or both.
+        rights: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// Names a registered region ([`QueryMemory`](crate::ControlCode::QueryMemory),
+    /// [`DeregisterMemory`](crate::ControlCode::DeregisterMemory)).
+    MemoryRequest: 24 {
+        /// The header; no flags.
+        header: Header,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The key it was registered by.
+        key: u64,
+    }
+
+    /// Answer to [`QueryMemory`](crate::ControlCode::QueryMemory).
+    MemoryReply: 16 {
+        /// Bytes registered.
+        length: u64,
+        /// [`MEMORY_SEND`](crate::MEMORY_SEND), [`MEMORY_RECEIVE`](crate::MEMORY_RECEIVE), or both.
+        rights: u32,
+        /// Sends and receives that use it now.
+        in_use: u32,
+    }
+
+    /// Sends from or receives into a slice of a registered region ([`SendRegistered`](crate::ControlCode::SendRegistered),
+    /// [`ReceiveRegistered`](crate::ControlCode::ReceiveRegistered)).
+    TransferRequest: 40 {
+        /// The header; no flags.
+        header: Header,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The key of the region.
+        key: u64,
+        /// Where the slice starts, in bytes from the start of the region.
+        offset: u64,
+        /// Bytes of the slice; not 0.
+        length: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// Answer to [`ReceiveRegistered`](crate::ControlCode::ReceiveRegistered).
+    ReceiveReply: 8 {
+        /// Bytes of the message, from the start of the slice.
+        length: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// Answer to [`QueryStatistics`](crate::ControlCode::QueryStatistics).
+    EndpointStatistics: 56 {
+        /// Messages that TCP has taken.
+        messages_sent: u64,
+        /// Bytes of those messages.
+        bytes_sent: u64,
+        /// Messages that were received into posted buffers.
+        messages_received: u64,
+        /// Bytes of those messages.
+        bytes_received: u64,
+        /// Sends that wait for credits or are on their way.
+        sends_queued: u32,
+        /// Receives that wait for a message.
+        receives_posted: u32,
+        /// Messages that the peer has granted and this side has not sent yet.
+        send_credits: u32,
+        /// Registered regions.
+        regions: u32,
+        /// Bytes of those regions.
+        pinned_bytes: u64,
+    }
+
+    /// Answer to [`QueryDeviceStatistics`](crate::ControlCode::QueryDeviceStatistics): SAN endpoints of all handles, since
+    /// the driver was loaded.
+    DeviceStatistics: 104 {
+        /// Messages that TCP has taken.
+        messages_sent: u64,
+        /// Bytes of those messages.
+        bytes_sent: u64,
+        /// Messages that were received into posted buffers.
+        messages_received: u64,
+        /// Bytes of those messages.
+        bytes_received: u64,
+        /// Connects that succeeded.
+        connects: u64,
+        /// Connects that failed.
+        connect_failures: u64,
+        /// Connections that were accepted.
+        accepts: u64,
+        /// Connections that were refused because the backlog was full.
+        refused_backlog: u64,
+        /// Connections that were refused in the hand-shake for another reason, or rejected.
+        handshakes_refused: u64,
+        /// Native connections that did not finish the hand-shake in time.
+        handshakes_timed_out: u64,
+        /// Connections that ended because the peer broke the protocol.
+        protocol_violations: u64,
+        /// Bytes registered now.
+        pinned_bytes: u64,
+        /// Regions registered now.
+        regions: u32,
+        /// Native connections in the hand-shake now.
+        handshakes: u32,
+    }
 }
 
 macro_rules! requests {
@@ -226,6 +410,12 @@ requests! {
     ListenRequest { fn reserved_is_zero(&self) -> bool { self.reserved == 0 } };
     ReceiveRequest { const FLAGS: u32 = RECEIVE_ALL; };
     DisconnectRequest { const FLAGS: u32 = DISCONNECT_ABORTIVE; };
+    EventSelectRequest { fn reserved_is_zero(&self) -> bool { self.reserved == 0 } };
+    DecideRequest { fn reserved_is_zero(&self) -> bool { self.reserved == 0 } };
+    NegotiateRequest;
+    RegisterMemoryRequest { fn reserved_is_zero(&self) -> bool { self.reserved == 0 } };
+    MemoryRequest;
+    TransferRequest { fn reserved_is_zero(&self) -> bool { self.reserved == 0 } };
 }
 
 /// Flag of [`ReceiveRequest`]: complete only when the buffer is full, the peer has ended its side, or on an error
@@ -238,17 +428,54 @@ pub const DISCONNECT_ABORTIVE: u32 = 1;
 /// Backlog that stands for "a reasonable maximum" in [`ListenRequest`], as winsock2.h defines it.
 pub const SOMAXCONN: u32 = 0x7FFF_FFFF;
 
+/// Network event: a connect has ended, as winsock2.h numbers it.
+pub const FD_CONNECT: u32 = 0x10;
+
+/// Network event: a connection waits to be accepted, as winsock2.h numbers it.
+pub const FD_ACCEPT: u32 = 0x08;
+
+/// The network events that [`EventSelectRequest::mask`] may name.
+pub const NETWORK_EVENTS: u32 = FD_CONNECT | FD_ACCEPT;
+
+/// Right of registered memory: messages may be sent from it.
+pub const MEMORY_SEND: u32 = 1;
+
+/// Right of registered memory: messages may be received into it.
+pub const MEMORY_RECEIVE: u32 = 2;
+
+/// The rights that [`RegisterMemoryRequest::rights`] may name.
+pub const MEMORY_RIGHTS: u32 = MEMORY_SEND | MEMORY_RECEIVE;
+
+impl NegotiateRequest {
+    /// The private data for the peer; `None` if its length is past [`MAX_PRIVATE_DATA`].
+    #[must_use]
+    pub fn private_data(&self) -> Option<&[u8]> {
+        self.private.get(..self.private_length as usize)
+    }
+}
+
+impl NegotiateReply {
+    /// The peer's private data; `None` if its length is past [`MAX_PRIVATE_DATA`].
+    #[must_use]
+    pub fn private_data(&self) -> Option<&[u8]> {
+        self.private.get(..self.private_length as usize)
+    }
+}
+
 macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident: $number:ident { $($(#[$variant_doc:meta])* $variant:ident = $value:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u32)]
+        #[repr($number)]
         pub enum $name { $($(#[$variant_doc])* $variant = $value,)* }
 
         impl $name {
+            /// Every one, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// What `number` stands for; `None` if it stands for nothing.
             #[must_use]
-            pub const fn from_number(number: u32) -> Option<Self> {
+            pub const fn from_number(number: $number) -> Option<Self> {
                 match number {
                     $($value => Some(Self::$variant),)*
                     _ => None,
@@ -258,19 +485,33 @@ macro_rules! numbered {
     };
 }
 
+pub(crate) use numbered;
+
 numbered! {
-    /// What an endpoint is made for. The kinds are WSK's socket categories.
-    EndpointKind {
+    /// What an endpoint is made for: one of WSK's socket categories, or SAN.
+    EndpointKind: u32 {
         /// A TCP connection to be made by [`Connect`](crate::ControlCode::Connect).
         StreamConnection = 1,
         /// A TCP listener, whose connections [`Accept`](crate::ControlCode::Accept) hands out.
         StreamListener = 2,
+        /// A SAN endpoint, which connects or listens, and moves messages.
+        San = 3,
+    }
+}
+
+numbered! {
+    /// What becomes of a connection that was accepted undecided.
+    Decision: u32 {
+        /// The peer is told that it is connected.
+        Accept = 1,
+        /// The peer is refused, and the endpoint is gone: the request ends with `STATUS_CONNECTION_REFUSED`.
+        Reject = 2,
     }
 }
 
 numbered! {
     /// How the driver stands to the WSK subsystem.
-    ProviderState {
+    ProviderState: u32 {
         /// Waiting for the provider NPI.
         Capturing = 0,
         /// The NPI is captured: endpoints work.
@@ -282,7 +523,7 @@ numbered! {
 
 numbered! {
     /// Options that [`SetOption`](crate::ControlCode::SetOption) takes.
-    SocketOption {
+    SocketOption: u32 {
         /// `TCP_NODELAY`: send small segments at once.
         NoDelay = 1,
         /// `SO_KEEPALIVE`: probe an idle peer.

@@ -148,6 +148,17 @@ impl Operation {
             Self::Request(ControlCode::Disconnect) => "disconnect",
             Self::Request(ControlCode::QueryAddresses) => "ask for an endpoint's addresses",
             Self::Request(ControlCode::Close) => "close an endpoint",
+            Self::Request(ControlCode::EventSelect) => "select network events",
+            Self::Request(ControlCode::EnumNetworkEvents) => "ask for network events",
+            Self::Request(ControlCode::Decide) => "decide on a connection",
+            Self::Request(ControlCode::Negotiate) => "negotiate a session",
+            Self::Request(ControlCode::RegisterMemory) => "register memory",
+            Self::Request(ControlCode::QueryMemory) => "ask for a registration",
+            Self::Request(ControlCode::DeregisterMemory) => "deregister memory",
+            Self::Request(ControlCode::SendRegistered) => "send registered memory",
+            Self::Request(ControlCode::ReceiveRegistered) => "receive into registered memory",
+            Self::Request(ControlCode::QueryStatistics) => "ask for an endpoint's statistics",
+            Self::Request(ControlCode::QueryDeviceStatistics) => "ask for the device's statistics",
         }
     }
 }

@@ -206,6 +206,17 @@ impl State {
                 }
                 Ok(Handled::Reply(Vec::new()))
             }
+            ControlCode::EventSelect
+            | ControlCode::EnumNetworkEvents
+            | ControlCode::Decide
+            | ControlCode::Negotiate
+            | ControlCode::RegisterMemory
+            | ControlCode::QueryMemory
+            | ControlCode::DeregisterMemory
+            | ControlCode::SendRegistered
+            | ControlCode::ReceiveRegistered
+            | ControlCode::QueryStatistics
+            | ControlCode::QueryDeviceStatistics => Err(NtStatus::NOT_SUPPORTED),
         }
     }
 
