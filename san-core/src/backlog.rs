@@ -91,6 +91,18 @@ impl<C, A> Backlog<C, A> {
         self.accepting.remove(position)
     }
 
+    /// Takes out a waiting connection whose peer is gone; `None` if it has met an accept already.
+    pub fn withdraw(&mut self, is_it: impl FnMut(&C) -> bool) -> Option<C> {
+        let position = self.waiting.iter().position(is_it)?;
+        self.waiting.remove(position)
+    }
+
+    /// Connections that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Takes out the connection that has waited longest.
     pub fn next_waiting(&mut self) -> Option<C> {
         self.waiting.pop_front()

@@ -9,10 +9,16 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod address_map;
 pub mod backlog;
+pub mod connect_failure;
 pub mod connection;
 pub mod id_table;
 pub mod listener;
+pub mod memory;
+pub mod network_events;
+pub mod ports;
+pub mod san;
 
 /// Why an endpoint does not admit an operation now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
