@@ -15,6 +15,9 @@ macro_rules! named {
         impl $type {
             $($(#[$doc])* pub const $name: Self = Self($value as u32 as i32);)*
 
+            /// Every one that has a name here.
+            pub const NAMED: &[Self] = &[$(Self::$name,)*];
+
             /// Its name in the Windows headers; `None` for a value that has no name here.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
@@ -119,6 +122,8 @@ named! { NtStatus, "STATUS_";
     INVALID_BUFFER_SIZE = 0xC000_0206,
     /// The peer broke the protocol.
     INVALID_NETWORK_RESPONSE = 0xC000_00C3,
+    /// A part of registered memory is in use (said in user mode).
+    LOCK_NOT_GRANTED = 0xC000_0055,
 }
 
 impl NtStatus {

@@ -1,6 +1,10 @@
 //! A handle of the device, whichever kernel is behind it.
 
+use crate::error::Error;
+use crate::memory::SharedMemory;
 use san_protocol::{ControlCode, NtStatus};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A device control request, with the memory that it gives away.
 #[derive(Debug, Default)]
@@ -57,7 +61,34 @@ pub trait Device: Send + Sync {
     /// possibly before this returns. It hands the result on; it neither blocks nor calls the device.
     fn submit(&self, request: DeviceRequest, done: Completion) -> Ticket;
 
+    /// The same with `memory` as the output buffer, which others may use meanwhile; [`DeviceRequest::buffer`] is not offered. The
+    /// device lets go of `memory` before it calls `done`.
+    fn submit_with_memory(&self, request: DeviceRequest, memory: Arc<SharedMemory>, done: Completion) -> Ticket;
+
     /// Asks for the end of a request (CancelIoEx). It still completes: with `STATUS_CANCELLED`, or as it would have anyway.
     /// A request that has completed already is left alone.
     fn cancel(&self, ticket: Ticket);
+
+    /// Makes an event object, manual-reset and not set, as WSACreateEvent does.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_INSUFFICIENT_RESOURCES`.
+    fn create_event(&self) -> Result<Arc<dyn Event>, Error>;
+}
+
+/// A manual-reset event object, which a driver sets. Dropping it closes its handle; a driver that was given it has its own
+/// reference.
+pub trait Event: Send + Sync {
+    /// The handle, as requests name it.
+    fn handle(&self) -> u64;
+
+    /// Waits until it is set, at most so long. Whether it is.
+    fn wait(&self, timeout: Duration) -> bool;
+
+    /// Resets it.
+    fn reset(&self);
+
+    /// Whether it is set.
+    fn is_set(&self) -> bool;
 }

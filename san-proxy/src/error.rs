@@ -10,6 +10,10 @@ use std::net::SocketAddr;
 pub enum Operation {
     /// Opening the device.
     Open,
+    /// Making an event object.
+    CreateEvent,
+    /// Using memory that is registered, in user mode.
+    UseMemory,
     /// A request.
     Request(ControlCode),
 }
@@ -95,6 +99,27 @@ impl Error {
             (Operation::Request(ControlCode::Create), NtStatus::NOT_SUPPORTED) => {
                 Some("the driver knows IPv4 and IPv6 only")
             }
+            (_, NtStatus::CANT_WAIT) => {
+                Some("the endpoint is non-blocking: wait for its event, then ask for its network events")
+            }
+            (_, NtStatus::LOCK_NOT_GRANTED) => {
+                Some("a send or receive has that part of the memory: wait for its end, or use another part")
+            }
+            (Operation::Request(ControlCode::Negotiate), NtStatus::INVALID_BUFFER_SIZE) => {
+                Some("private data of a session has at most 256 bytes")
+            }
+            (Operation::Request(ControlCode::ReceiveRegistered), NtStatus::INVALID_BUFFER_SIZE) => {
+                Some("post no less than the receive size that the session was negotiated with")
+            }
+            (_, NtStatus::INVALID_BUFFER_SIZE) => {
+                Some("send no more at once than the peer takes: its receive size is in what it negotiated")
+            }
+            (_, NtStatus::INVALID_NETWORK_RESPONSE) => Some(
+                "the peer broke the protocol: check that it runs sanwsk of this version, and that the native port is its own",
+            ),
+            (Operation::Request(ControlCode::RegisterMemory), NtStatus::INSUFFICIENT_RESOURCES) => Some(
+                "a limit on registered memory is reached: deregister what is not needed, or raise the driver's limit",
+            ),
             (_, NtStatus::TOO_MANY_OPENED_FILES) => Some("close endpoints that are not needed any more"),
             (_, NtStatus::INSUFFICIENT_RESOURCES | NtStatus::NO_MEMORY) => {
                 Some("the kernel has no memory left for it: close what is not needed, or try again later")
@@ -103,14 +128,22 @@ impl Error {
         }
     }
 
-    /// The kind that std users match on.
+    /// The kind that std users match on: one for each Winsock error, `Other` where std has none that means it.
     #[must_use]
     pub const fn kind(&self) -> io::ErrorKind {
         match (self.operation, self.wsa_error()) {
             (Operation::Open, WsaError::WSAENETDOWN) => io::ErrorKind::NotFound,
             (_, WsaError::WSAEACCES) => io::ErrorKind::PermissionDenied,
-            (_, WsaError::WSAEINVAL | WsaError::WSAENOTSOCK | WsaError::WSAEFAULT) => io::ErrorKind::InvalidInput,
-            (_, WsaError::WSAEOPNOTSUPP | WsaError::WSAEAFNOSUPPORT) => io::ErrorKind::Unsupported,
+            (_, WsaError::WSAEINVAL | WsaError::WSAENOTSOCK | WsaError::WSAEFAULT | WsaError::WSAEMSGSIZE) => {
+                io::ErrorKind::InvalidInput
+            }
+            (
+                _,
+                WsaError::WSAEOPNOTSUPP
+                | WsaError::WSAEAFNOSUPPORT
+                | WsaError::WSAEPROTOTYPE
+                | WsaError::WSAEPROTONOSUPPORT,
+            ) => io::ErrorKind::Unsupported,
             (_, WsaError::WSAEADDRINUSE) => io::ErrorKind::AddrInUse,
             (_, WsaError::WSAEADDRNOTAVAIL) => io::ErrorKind::AddrNotAvailable,
             (_, WsaError::WSAENETDOWN) => io::ErrorKind::NetworkDown,
@@ -121,9 +154,14 @@ impl Error {
             (_, WsaError::WSAECONNREFUSED) => io::ErrorKind::ConnectionRefused,
             (_, WsaError::WSAENOTCONN) => io::ErrorKind::NotConnected,
             (_, WsaError::WSAESHUTDOWN) => io::ErrorKind::BrokenPipe,
+            (_, WsaError::WSAEDISCON) => io::ErrorKind::UnexpectedEof,
             (_, WsaError::WSAETIMEDOUT) => io::ErrorKind::TimedOut,
             (_, WsaError::WSAENOBUFS) => io::ErrorKind::OutOfMemory,
+            (_, WsaError::WSAEMFILE) => io::ErrorKind::QuotaExceeded,
             (_, WsaError::WSAEALREADY) => io::ErrorKind::ResourceBusy,
+            (_, WsaError::WSAEWOULDBLOCK | WsaError::WSA_IO_PENDING | WsaError::WSA_IO_INCOMPLETE) => {
+                io::ErrorKind::WouldBlock
+            }
             // A cancelled request is not `Interrupted`: std would try it again.
             (_, _) => io::ErrorKind::Other,
         }
@@ -135,6 +173,8 @@ impl Operation {
     const fn verb(self) -> &'static str {
         match self {
             Self::Open => "open the device",
+            Self::CreateEvent => "make an event object",
+            Self::UseMemory => "use registered memory",
             Self::Request(ControlCode::QueryVersion) => "ask for the driver's version",
             Self::Request(ControlCode::QueryStatus) => "ask for the driver's status",
             Self::Request(ControlCode::Create) => "create an endpoint",

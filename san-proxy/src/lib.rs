@@ -7,6 +7,7 @@
 //!   overlapped requests on `\\.\SanWsk`) and the one of the test harness, which runs the same driver image on Linux.
 //! - [`Pending`]: a request on its way, to be waited for or cancelled.
 //! - [`Provider`], [`StreamConnection`], [`StreamListener`]: what the driver offers, the same above every device.
+//! - [`SanEndpoint`]: connections of messages, which are sent from and received into registered memory, a [`Region`].
 //! - [`sanctl`]: the command-line tool, as a function.
 //!
 //! # Example
@@ -37,22 +38,30 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod listener;
+mod memory;
 mod pending;
 mod provider;
+mod san;
 pub mod sanctl;
 mod stream;
 #[cfg(windows)]
 pub mod windows;
 
-pub use device::{Completed, Completion, Device, DeviceRequest, Ticket};
+pub use device::{Completed, Completion, Device, DeviceRequest, Event, Ticket};
 pub use endpoint::{AddressFamily, Addresses, Endpoint};
 pub use error::{Error, Operation};
 pub use listener::{Accepted, Backlog, StreamListener};
+pub use memory::{Memory, PAGE_SIZE, SharedMemory};
 pub use pending::Pending;
 pub use provider::{Provider, Status, Version, WskVersion};
+pub use san::{EventRecord, MemoryRights, MemoryState, NetworkEvents, PeerSession, Region, SanEndpoint, Undecided};
 pub use stream::{Disconnect, Receive, StreamConnection, Transfer};
 
-pub use san_protocol::{EndpointId, EndpointKind, NtStatus, ProviderState, SocketOption, WsaError};
+pub use san_protocol::wire::MAX_PRIVATE_DATA;
+pub use san_protocol::{
+    Decision, DeviceStatistics, EndpointId, EndpointKind, EndpointStatistics, NtStatus, ProviderState, SocketOption,
+    WsaError,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! A request on its way.
 
-use crate::device::{Completed, Device, DeviceRequest, Ticket};
+use crate::device::{Completed, Completion, Device, DeviceRequest, Ticket};
+use crate::memory::SharedMemory;
 use san_protocol::NtStatus;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,9 +33,9 @@ impl Slot {
         }
     }
 
-    fn wait(&self, timeout: Duration) -> bool {
+    fn wait(&self, timeout: Duration) -> Option<NtStatus> {
         let waited = self.arrived.wait_timeout_while(self.lock(), timeout, |slot| slot.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
+        waited.unwrap_or_else(PoisonError::into_inner).0.as_ref().map(|completed| completed.status)
     }
 }
 
@@ -44,10 +45,11 @@ impl Slot {
 #[must_use = "dropping it cancels the request"]
 pub struct Pending<T> {
     device: Arc<dyn Device>,
-    ticket: Ticket,
+    /// `None` if the device was not asked.
+    ticket: Option<Ticket>,
     slot: Arc<Slot>,
     /// Makes the result; taken by whoever takes the completion.
-    finish: Option<Box<dyn FnOnce(Completed) -> T + Send>>,
+    finish: Option<Box<dyn FnOnce(Completed) -> T + Send + Sync>>,
 }
 
 impl<T> Pending<T> {
@@ -55,11 +57,42 @@ impl<T> Pending<T> {
     pub fn start(
         device: &Arc<dyn Device>,
         request: DeviceRequest,
-        finish: impl FnOnce(Completed) -> T + Send + 'static,
+        finish: impl FnOnce(Completed) -> T + Send + Sync + 'static,
+    ) -> Self {
+        Self::begin(device, |done| Some(device.submit(request, done)), finish)
+    }
+
+    /// Issues `request` with `memory` as its output buffer.
+    pub fn start_with_memory(
+        device: &Arc<dyn Device>,
+        request: DeviceRequest,
+        memory: Arc<SharedMemory>,
+        finish: impl FnOnce(Completed) -> T + Send + Sync + 'static,
+    ) -> Self {
+        Self::begin(device, |done| Some(device.submit_with_memory(request, memory, done)), finish)
+    }
+
+    /// A request that is refused without asking the device.
+    pub(crate) fn refused(
+        device: &Arc<dyn Device>,
+        status: NtStatus,
+        finish: impl FnOnce(Completed) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let refuse = |done: Completion| {
+            done(Completed::refused(status, DeviceRequest::default()));
+            None
+        };
+        Self::begin(device, refuse, finish)
+    }
+
+    fn begin(
+        device: &Arc<dyn Device>,
+        submit: impl FnOnce(Completion) -> Option<Ticket>,
+        finish: impl FnOnce(Completed) -> T + Send + Sync + 'static,
     ) -> Self {
         let slot = Arc::new(Slot::default());
         let told = slot.clone();
-        let ticket = device.submit(request, Box::new(move |completed| told.put(completed)));
+        let ticket = submit(Box::new(move |completed| told.put(completed)));
         Self { device: device.clone(), ticket, slot, finish: Some(Box::new(finish)) }
     }
 
@@ -76,14 +109,14 @@ impl<T> Pending<T> {
     ///
     /// The request has not ended.
     pub fn wait_for(self, timeout: Duration) -> Result<T, Self> {
-        if self.slot.wait(timeout) { Ok(self.wait()) } else { Err(self) }
+        if self.slot.wait(timeout).is_some() { Ok(self.wait()) } else { Err(self) }
     }
 
     /// Waits for the end, and cancels the request when `timeout` has passed. A request that this has ended fails with
     /// `STATUS_IO_TIMEOUT`.
     #[must_use]
     pub fn wait_or_cancel(mut self, timeout: Duration) -> T {
-        if self.slot.wait(timeout) {
+        if self.slot.wait(timeout).is_some() {
             return self.wait();
         }
         self.cancel();
@@ -100,9 +133,18 @@ impl<T> Pending<T> {
         self.slot.lock().is_some()
     }
 
+    /// Waits for the end at most so long, and says which status it came with; the result is still there to be waited for.
+    /// `None`: it has not ended.
+    #[must_use]
+    pub fn status_within(&self, timeout: Duration) -> Option<NtStatus> {
+        self.slot.wait(timeout)
+    }
+
     /// Asks for the request's end. It still has to be waited for, and may succeed nevertheless.
     pub fn cancel(&self) {
-        self.device.cancel(self.ticket);
+        if let Some(ticket) = self.ticket {
+            self.device.cancel(ticket);
+        }
     }
 
     fn finish(&mut self, completed: Completed) -> T {

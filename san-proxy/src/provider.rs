@@ -1,9 +1,9 @@
 //! The driver, through one handle.
 
-use crate::device::{Completed, Device, DeviceRequest};
+use crate::device::{Completed, Device, DeviceRequest, Event};
 use crate::error::{Error, Operation};
 use crate::pending::Pending;
-use san_protocol::{ControlCode, NtStatus, ProviderState, StatusReply, VersionReply};
+use san_protocol::{ControlCode, DeviceStatistics, NtStatus, ProviderState, StatusReply, VersionReply};
 use std::fmt;
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -103,6 +103,24 @@ impl Provider {
         })
     }
 
+    /// What the driver's SAN endpoints have done and hold, of all handles.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses.
+    pub fn statistics(&self) -> Result<DeviceStatistics, Error> {
+        self.call(ControlCode::QueryDeviceStatistics, &()).wait()
+    }
+
+    /// Makes an event object for [`SanEndpoint::event_select`](crate::SanEndpoint::event_select).
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::create_event`].
+    pub fn create_event(&self) -> Result<Arc<dyn Event>, Error> {
+        self.device.create_event()
+    }
+
     /// Issues a request that is answered with a `Reply`, or with nothing where that is `()`.
     pub(crate) fn call<Reply>(
         &self,
@@ -120,7 +138,7 @@ impl Provider {
         &self,
         code: ControlCode,
         input: &(impl IntoBytes + Immutable),
-        then: impl FnOnce(Result<Reply, Error>) -> Result<T, Error> + Send + 'static,
+        then: impl FnOnce(Result<Reply, Error>) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Pending<Result<T, Error>>
     where
         Reply: FromBytes + IntoBytes + KnownLayout + Immutable,

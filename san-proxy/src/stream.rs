@@ -152,7 +152,7 @@ impl StreamConnection {
     /// The result is `STATUS_INVALID_CONNECTION` before it is connected, `STATUS_PIPE_DISCONNECTED` after a graceful disconnect,
     /// `STATUS_CONNECTION_RESET` or `STATUS_CONNECTION_ABORTED` when the connection has broken, `STATUS_CANCELLED`.
     pub fn start_send(&self, buffer: Vec<u8>) -> Pending<Transfer> {
-        self.transfer(ControlCode::Send, self.endpoint.request().as_bytes(), buffer)
+        start_transfer(&self.endpoint, ControlCode::Send, self.endpoint.request().as_bytes(), buffer)
     }
 
     /// Receives what there is, at least a byte, and copies it to `buffer`. 0: the peer has ended its side.
@@ -191,7 +191,7 @@ impl StreamConnection {
             Receive::All => RECEIVE_ALL,
         };
         let request = ReceiveRequest { header: Header::new(flags), endpoint: self.id() };
-        self.transfer(ControlCode::Receive, request.as_bytes(), buffer)
+        start_transfer(&self.endpoint, ControlCode::Receive, request.as_bytes(), buffer)
     }
 
     /// Ends this side after all that was sent; the peer may go on.
@@ -252,11 +252,17 @@ impl StreamConnection {
     pub fn close(self) -> Result<(), Error> {
         self.endpoint.close()
     }
+}
 
-    fn transfer(&self, code: ControlCode, input: &[u8], buffer: Vec<u8>) -> Pending<Transfer> {
-        let request = DeviceRequest::new(code, input, buffer);
-        Pending::start(self.endpoint.provider().device(), request, move |completed| transferred(code, completed))
-    }
+/// Starts a request that gives `buffer` away for the time of the transfer.
+pub(crate) fn start_transfer(
+    endpoint: &Endpoint,
+    code: ControlCode,
+    input: &[u8],
+    buffer: Vec<u8>,
+) -> Pending<Transfer> {
+    let request = DeviceRequest::new(code, input, buffer);
+    Pending::start(endpoint.provider().device(), request, move |completed| transferred(code, completed))
 }
 
 fn transferred(code: ControlCode, Completed { status, information, input: _, buffer }: Completed) -> Transfer {
@@ -270,7 +276,7 @@ fn transferred(code: ControlCode, Completed { status, information, input: _, buf
 }
 
 /// The driver's milliseconds: 0 means none, so a short time is 1.
-fn milliseconds(time: Duration) -> u32 {
+pub(crate) fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u32::MAX)
 }
 

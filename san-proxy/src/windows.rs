@@ -1,17 +1,21 @@
 //! The device on Windows: overlapped requests, an I/O completion port, and a thread that empties it.
 #![allow(unsafe_code, reason = "calls Windows")]
 
-use crate::device::{Completed, Completion, Device, DeviceRequest, Ticket};
+use crate::device::{Completed, Completion, Device, DeviceRequest, Event, Ticket};
 use crate::error::{Error, Operation};
+use crate::memory::SharedMemory;
+use crate::stream::milliseconds;
 use san_protocol::{DEVICE_PATH, NtStatus};
 use std::collections::HashMap;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, GENERIC_READ, GENERIC_WRITE, GetLastError, HANDLE, INVALID_HANDLE_VALUE,
+    WAIT_OBJECT_0,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING,
@@ -20,7 +24,7 @@ use windows_sys::Win32::System::IO::{
     CancelIoEx, CreateIoCompletionPort, GetQueuedCompletionStatus, IO_STATUS_BLOCK, OVERLAPPED,
     PostQueuedCompletionStatus,
 };
-use windows_sys::Win32::System::Threading::INFINITE;
+use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE, ResetEvent, WaitForSingleObject};
 
 /// A handle of `\\.\SanWsk`.
 ///
@@ -47,6 +51,8 @@ struct Outstanding {
 struct Issued {
     overlapped: Overlapped,
     request: DeviceRequest,
+    /// The output buffer in place of the request's own.
+    memory: Option<Arc<SharedMemory>>,
     done: Completion,
 }
 
@@ -168,7 +174,8 @@ impl Shared {
     /// Gives a request's memory back. `refused`: Windows did not take it.
     fn complete(&self, ticket: usize, refused: Option<NtStatus>) {
         let issued = self.outstanding().requests.remove(&ticket);
-        let Some(Issued { overlapped, request, done }) = issued else { return };
+        let Some(Issued { overlapped, request, memory, done }) = issued else { return };
+        drop(memory);
         match refused {
             Some(status) => done(Completed::refused(status, request)),
             None => {
@@ -179,21 +186,22 @@ impl Shared {
     }
 }
 
-impl Device for WindowsDevice {
-    fn submit(&self, mut request: DeviceRequest, done: Completion) -> Ticket {
+impl WindowsDevice {
+    fn issue(&self, mut request: DeviceRequest, memory: Option<Arc<SharedMemory>>, done: Completion) -> Ticket {
         let code = request.code;
-        let lengths = u32::try_from(request.input.len()).and_then(|input| {
-            let buffer = u32::try_from(request.buffer.len())?;
-            Ok((input, buffer))
-        });
-        let (input, buffer) = (request.input.as_ptr(), request.buffer.as_mut_ptr());
+        let (buffer, length) = match &memory {
+            Some(memory) => (memory.as_ptr(), memory.len()),
+            None => (request.buffer.as_mut_ptr(), request.buffer.len()),
+        };
+        let lengths = u32::try_from(request.input.len()).and_then(|input| Ok((input, u32::try_from(length)?)));
+        let input = request.input.as_ptr();
         let overlapped = Overlapped::new();
         let block: *mut IO_STATUS_BLOCK = overlapped.0.cast();
         let ticket = {
             let mut outstanding = self.shared.outstanding();
             outstanding.last_ticket += 1;
             let ticket = outstanding.last_ticket;
-            outstanding.requests.insert(ticket, Issued { overlapped, request, done });
+            outstanding.requests.insert(ticket, Issued { overlapped, request, memory, done });
             ticket
         };
         let Ok((input_length, buffer_length)) = lengths else {
@@ -222,6 +230,16 @@ impl Device for WindowsDevice {
         }
         Ticket(ticket as u64)
     }
+}
+
+impl Device for WindowsDevice {
+    fn submit(&self, request: DeviceRequest, done: Completion) -> Ticket {
+        self.issue(request, None, done)
+    }
+
+    fn submit_with_memory(&self, request: DeviceRequest, memory: Arc<SharedMemory>, done: Completion) -> Ticket {
+        self.issue(request, Some(memory), done)
+    }
 
     fn cancel(&self, ticket: Ticket) {
         let outstanding = self.shared.outstanding();
@@ -231,6 +249,46 @@ impl Device for WindowsDevice {
             // SAFETY: an open handle; the lock keeps the OVERLAPPED from being freed, and so from naming another request.
             unsafe { CancelIoEx(self.shared.device(), issued.overlapped.0) };
         }
+    }
+
+    fn create_event(&self) -> Result<Arc<dyn Event>, Error> {
+        // SAFETY: no security attributes and no name.
+        let handle = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };
+        if handle.is_null() {
+            return Err(Error::new(Operation::CreateEvent, NtStatus::INSUFFICIENT_RESOURCES));
+        }
+        // SAFETY: a handle that was just opened, and that nobody else owns.
+        Ok(Arc::new(WindowsEvent(unsafe { OwnedHandle::from_raw_handle(handle) })))
+    }
+}
+
+/// An event object of this process.
+struct WindowsEvent(OwnedHandle);
+
+impl WindowsEvent {
+    fn wait_milliseconds(&self, timeout: u32) -> bool {
+        // SAFETY: an open handle of an event.
+        unsafe { WaitForSingleObject(self.0.as_raw_handle(), timeout) == WAIT_OBJECT_0 }
+    }
+}
+
+impl Event for WindowsEvent {
+    fn handle(&self) -> u64 {
+        self.0.as_raw_handle().addr() as u64
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        self.wait_milliseconds(milliseconds(timeout).min(INFINITE - 1))
+    }
+
+    fn reset(&self) {
+        // It fails only for a handle without the right to.
+        // SAFETY: an open handle of an event.
+        unsafe { ResetEvent(self.0.as_raw_handle()) };
+    }
+
+    fn is_set(&self) -> bool {
+        self.wait_milliseconds(0)
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use san_protocol::{DEVICE_PATH, NtStatus};
-use san_proxy::{Completed, Completion, Device, DeviceRequest, Error, Operation, Ticket};
+use san_proxy::{Completed, Completion, Device, DeviceRequest, Error, Event, Operation, SharedMemory, Ticket};
 
 use crate::IoStatus;
 use crate::machine::{Handle, IoToken, Process};
@@ -26,6 +27,8 @@ pub struct HarnessDevice {
 /// A request that the machine has.
 struct Issued {
     request: DeviceRequest,
+    /// The output buffer in place of the request's own.
+    memory: Option<Arc<SharedMemory>>,
     done: Completion,
 }
 
@@ -70,28 +73,28 @@ impl HarnessDevice {
     pub fn process(&self) -> &Arc<Process> {
         &self.process
     }
-}
 
-/// The ticket of a request that has ended already.
-const ENDED: Ticket = Ticket(u64::MAX);
-
-impl Device for HarnessDevice {
-    fn submit(&self, mut request: DeviceRequest, done: Completion) -> Ticket {
-        let lengths = (u32::try_from(request.input.len()), u32::try_from(request.buffer.len()));
+    fn issue(&self, mut request: DeviceRequest, memory: Option<Arc<SharedMemory>>, done: Completion) -> Ticket {
+        let (buffer, length) = match &memory {
+            Some(memory) => (memory.as_ptr(), memory.len()),
+            None => (request.buffer.as_mut_ptr(), request.buffer.len()),
+        };
+        let lengths = (u32::try_from(request.input.len()), u32::try_from(length));
         // Held during the call, so that the value cannot name another file meanwhile.
         let handle = self.handle.read();
         let (Some(handle), (Ok(input_length), Ok(buffer_length))) = (*handle, lengths) else {
             let status = if handle.is_none() { NtStatus::INVALID_HANDLE } else { NtStatus::INVALID_PARAMETER };
+            drop(memory);
             done(Completed::refused(status, request));
             return ENDED;
         };
         let code = request.code;
-        let (input, buffer) = (request.input.as_ptr(), request.buffer.as_mut_ptr());
-        let slot = Arc::new(Slot::new(Some(Issued { request, done })));
+        let input = request.input.as_ptr();
+        let slot = Arc::new(Slot::new(Some(Issued { request, memory, done })));
         let told = slot.clone();
         let done = Box::new(move |ended| finish(&told, ended));
-        // SAFETY: the slot keeps both vectors, unused, until the request has ended; `finish` leaks them where the machine may
-        // still write to them.
+        // SAFETY: the slot keeps all of it until the request has ended; `finish` leaks it where the machine may still write to it.
+        // The vectors are unused meanwhile, and of shared memory its users keep to parts that no request has.
         let issued =
             unsafe { self.process.device_io_control(handle, code, input, input_length, buffer, buffer_length, done) };
         match issued {
@@ -102,6 +105,19 @@ impl Device for HarnessDevice {
             }
         }
     }
+}
+
+/// The ticket of a request that has ended already.
+const ENDED: Ticket = Ticket(u64::MAX);
+
+impl Device for HarnessDevice {
+    fn submit(&self, request: DeviceRequest, done: Completion) -> Ticket {
+        self.issue(request, None, done)
+    }
+
+    fn submit_with_memory(&self, request: DeviceRequest, memory: Arc<SharedMemory>, done: Completion) -> Ticket {
+        self.issue(request, Some(memory), done)
+    }
 
     fn cancel(&self, ticket: Ticket) {
         if let Some(handle) = *self.handle.read() {
@@ -109,14 +125,55 @@ impl Device for HarnessDevice {
             let _ = self.process.cancel(handle, Some(IoToken(ticket.0)));
         }
     }
+
+    fn create_event(&self) -> Result<Arc<dyn Event>, Error> {
+        let handle = self.process.create_event(true);
+        let handle = handle.map_err(|status| Error::new(Operation::CreateEvent, NtStatus(status)))?;
+        Ok(Arc::new(HarnessEvent { process: self.process.clone(), handle }))
+    }
+}
+
+/// An event object of a process of a simulated machine.
+struct HarnessEvent {
+    process: Arc<Process>,
+    handle: Handle,
+}
+
+impl Event for HarnessEvent {
+    fn handle(&self) -> u64 {
+        self.handle.value()
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        // The handle is open as long as the process lives; of one that has exited nothing is set any more.
+        self.process.wait_event(self.handle, timeout).unwrap_or(false)
+    }
+
+    fn reset(&self) {
+        // As above.
+        let _ = self.process.set_event(self.handle, false);
+    }
+
+    fn is_set(&self) -> bool {
+        self.process.is_signaled(self.handle).unwrap_or(false)
+    }
+}
+
+impl Drop for HarnessEvent {
+    fn drop(&mut self) {
+        // An exited process has closed it already.
+        let _ = self.process.close(self.handle);
+    }
 }
 
 /// Gives a request's memory back to whoever waits for it.
 fn finish(slot: &Slot, IoStatus { status, information }: IoStatus) {
     let issued = slot.lock().take();
-    let Some(Issued { mut request, done }) = issued else { return };
+    let Some(Issued { mut request, memory, done }) = issued else { return };
     if status == STATUS_SYSTEM_SHUTDOWN {
-        mem::forget(mem::take(&mut request));
+        mem::forget((mem::take(&mut request), memory));
+    } else {
+        drop(memory);
     }
     let DeviceRequest { code: _, input, buffer } = request;
     done(Completed { status: NtStatus(status), information, input, buffer });

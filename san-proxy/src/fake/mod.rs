@@ -1,7 +1,10 @@
 //! A device for tests: endpoints that connect to each other in memory, and requests that pend.
 
-use crate::device::{Completed, Completion, Device, DeviceRequest, Ticket};
+use crate::device::{Completed, Completion, Device, DeviceRequest, Event, Ticket};
+use crate::error::Error;
+use crate::memory::SharedMemory;
 use crate::provider::Provider;
+use san::San;
 use san_protocol::{
     AcceptReply, AddressReply, AddressesReply, BindRequest, ConnectRequest, ControlCode, CreateReply, CreateRequest,
     DISCONNECT_ABORTIVE, DisconnectRequest, EndpointId, EndpointKind, EndpointRequest, ListenRequest, NtStatus,
@@ -10,6 +13,11 @@ use san_protocol::{
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use zerocopy::IntoBytes;
+
+mod event;
+mod san;
+
+use event::FakeEvent;
 
 /// The address that refuses nobody and answers nobody: a connect to it pends.
 pub(crate) const SILENT_PORT: u16 = 1;
@@ -25,10 +33,14 @@ struct State {
     last_id: EndpointId,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     pending: Vec<Waiting>,
+    last_event: u64,
+    events: BTreeMap<u64, Arc<FakeEvent>>,
 }
 
 #[derive(Default)]
 struct Endpoint {
+    /// Of a SAN endpoint.
+    san: Option<San>,
     local: Option<SocketAddress>,
     remote: Option<SocketAddress>,
     peer: EndpointId,
@@ -46,7 +58,15 @@ struct Waiting {
     endpoint: EndpointId,
     code: ControlCode,
     request: DeviceRequest,
+    memory: Option<Arc<SharedMemory>>,
     done: Completion,
+}
+
+/// Whether a request comes for the first time, or has pended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Again,
 }
 
 /// What became of a request: a reply, a number of bytes that were put in the buffer, or nothing yet.
@@ -73,19 +93,22 @@ impl FakeDevice {
     }
 }
 
-impl Device for FakeDevice {
-    fn submit(&self, mut request: DeviceRequest, done: Completion) -> Ticket {
+impl FakeDevice {
+    fn issue(&self, mut request: DeviceRequest, memory: Option<Arc<SharedMemory>>, done: Completion) -> Ticket {
         let mut ends = Ends::new();
         let mut state = self.state.lock().unwrap();
         state.last_ticket += 1;
         let ticket = Ticket(state.last_ticket);
         match ControlCode::from_value(request.code) {
             None => ends.push((done, Completed::refused(NtStatus::INVALID_DEVICE_REQUEST, request))),
-            Some(code) => match state.handle(code, &mut request) {
+            Some(code) => match state.handle(code, &mut request, memory.as_ref(), Turn::First) {
                 Ok(Handled::Pends(endpoint)) => {
-                    state.pending.push(Waiting { ticket, endpoint, code, request, done });
+                    state.pending.push(Waiting { ticket, endpoint, code, request, memory, done });
                 }
-                handled => ends.push((done, completed(handled, request))),
+                handled => {
+                    drop(memory);
+                    ends.push((done, completed(handled, request)));
+                }
             },
         }
         state.retry(&mut ends);
@@ -95,13 +118,38 @@ impl Device for FakeDevice {
         }
         ticket
     }
+}
+
+impl Device for FakeDevice {
+    fn submit(&self, request: DeviceRequest, done: Completion) -> Ticket {
+        self.issue(request, None, done)
+    }
+
+    fn submit_with_memory(&self, request: DeviceRequest, memory: Arc<SharedMemory>, done: Completion) -> Ticket {
+        self.issue(request, Some(memory), done)
+    }
 
     fn cancel(&self, ticket: Ticket) {
+        let mut ends = Ends::new();
         let mut state = self.state.lock().unwrap();
         let Some(at) = state.pending.iter().position(|waiting| waiting.ticket == ticket) else { return };
-        let Waiting { request, done, .. } = state.pending.remove(at);
+        let Waiting { code, request, memory, done, .. } = state.pending.remove(at);
+        state.withdraw(code, &request.input);
+        drop(memory);
+        ends.push((done, Completed::refused(NtStatus::CANCELLED, request)));
+        state.retry(&mut ends);
         drop(state);
-        done(Completed::refused(NtStatus::CANCELLED, request));
+        for (done, completed) in ends {
+            done(completed);
+        }
+    }
+
+    fn create_event(&self) -> Result<Arc<dyn Event>, Error> {
+        let mut state = self.state.lock().unwrap();
+        state.last_event += 4;
+        let event = Arc::new(FakeEvent::new(state.last_event));
+        state.events.insert(event.handle(), event.clone());
+        Ok(event)
     }
 }
 
@@ -137,6 +185,7 @@ impl State {
                     Ok(Handled::Pends(_)) => self.pending.push(waiting),
                     handled => {
                         moved = true;
+                        drop(waiting.memory);
                         ends.push((waiting.done, completed(handled, waiting.request)));
                     }
                 }
@@ -145,7 +194,7 @@ impl State {
     }
 
     fn handle_again(&mut self, waiting: &mut Waiting) -> Result<Handled, NtStatus> {
-        self.handle(waiting.code, &mut waiting.request)
+        self.handle(waiting.code, &mut waiting.request, waiting.memory.as_ref(), Turn::Again)
     }
 
     fn endpoint(&mut self, id: EndpointId) -> Result<&mut Endpoint, NtStatus> {
@@ -158,7 +207,16 @@ impl State {
         self.last_id
     }
 
-    fn handle(&mut self, code: ControlCode, request: &mut DeviceRequest) -> Result<Handled, NtStatus> {
+    fn handle(
+        &mut self,
+        code: ControlCode,
+        request: &mut DeviceRequest,
+        memory: Option<&Arc<SharedMemory>>,
+        turn: Turn,
+    ) -> Result<Handled, NtStatus> {
+        if let Some(handled) = self.handle_san(code, request, memory, turn) {
+            return handled;
+        }
         let input = &request.input[..];
         match code {
             ControlCode::QueryVersion => {
@@ -170,11 +228,12 @@ impl State {
             }
             ControlCode::Create => {
                 let asked = CreateRequest::read(input)?;
-                EndpointKind::from_number(asked.kind).ok_or(NtStatus::INVALID_PARAMETER)?;
+                let kind = EndpointKind::from_number(asked.kind).ok_or(NtStatus::INVALID_PARAMETER)?;
                 if asked.family != 2 && asked.family != 23 {
                     return Err(NtStatus::NOT_SUPPORTED);
                 }
-                Ok(reply(&CreateReply { endpoint: self.add(Endpoint::default()) }))
+                let san = (kind == EndpointKind::San).then(San::default);
+                Ok(reply(&CreateReply { endpoint: self.add(Endpoint { san, ..Endpoint::default() }) }))
             }
             ControlCode::SetOption => {
                 self.endpoint(SetOptionRequest::read(input)?.endpoint)?;

@@ -1,0 +1,1 @@
+//! SAN endpoints over a device in memory.
