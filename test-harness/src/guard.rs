@@ -16,6 +16,7 @@ use std::sync::Once;
 use crate::image::registry;
 use crate::image::unwind::{self, Backtrace, Registers};
 use crate::kernel::Kernel;
+use crate::nt::dpc;
 use crate::nt::types::DISPATCH_LEVEL;
 use crate::thread::{Current, DRIVER_STACK, current, try_current};
 use crate::violation::Rule;
@@ -197,6 +198,7 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     }
     current.call.set(call);
     DRIVER_STACK.set(driver_stack);
+    dpc::retire(current);
     result
 }
 
@@ -206,6 +208,7 @@ pub(crate) fn callout_at_dispatch<R>(routine: &'static str, body: impl FnOnce() 
     let irql = current.irql.replace(current.irql.get().max(DISPATCH_LEVEL));
     let result = callout(routine, body);
     current.irql.set(irql);
+    dpc::retire(current);
     result
 }
 

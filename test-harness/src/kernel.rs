@@ -12,6 +12,7 @@ use crate::image::unwind::Backtrace;
 use crate::image::{self, Frame};
 use crate::nt::debug::DebugLog;
 use crate::nt::dispatcher::Dispatcher;
+use crate::nt::dpc::Dpcs;
 use crate::nt::etw::Events;
 use crate::nt::io::Io;
 use crate::nt::irp::Irps;
@@ -40,6 +41,7 @@ pub(crate) struct Kernel {
     pub(crate) faults: FaultInjection,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) dispatch_sections: DispatchSections,
+    pub(crate) dpcs: Dpcs,
     pub(crate) timers: Timers,
     pub(crate) workers: Workers,
     pub(crate) objects: Objects,
@@ -64,6 +66,7 @@ impl Kernel {
             faults: FaultInjection::default(),
             dispatcher: Dispatcher::default(),
             dispatch_sections: DispatchSections::default(),
+            dpcs: Dpcs::default(),
             timers: Timers::default(),
             workers: Workers::default(),
             objects: Objects::default(),
@@ -134,6 +137,7 @@ impl Kernel {
             return;
         }
         self.dispatcher.stop();
+        self.dpcs.stop();
         self.timers.stop();
         self.workers.stop();
         self.io.stop();

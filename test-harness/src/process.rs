@@ -19,7 +19,7 @@ use crate::nt::status::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STATUS_NOT_FOUND, STATUS_PROCESS_IS_TERMINATING,
     STATUS_SYSTEM_SHUTDOWN,
 };
-use crate::nt::types::{ACCESS_MASK, NTSTATUS};
+use crate::nt::types::{ACCESS_MASK, EVENT_ALL_ACCESS, NTSTATUS};
 use crate::thread;
 use crate::violation::Rule;
 
@@ -299,12 +299,21 @@ impl Process {
         self.process.handles.lock().len()
     }
 
-    /// Creates an event object, not signaled; a manual-reset one if `notification`.
+    /// Creates an event object, not signaled; a manual-reset one if `notification`. The handle has all access.
     ///
     /// # Errors
     /// STATUS_INSUFFICIENT_RESOURCES.
     pub fn create_event(&self, notification: bool) -> Result<Handle, NTSTATUS> {
-        object::create_user_event(&self.kernel, &self.process, notification)
+        self.create_event_with(notification, EVENT_ALL_ACCESS)
+    }
+
+    /// As [`Self::create_event`], with a handle of this access only (`nt::types::EVENT_MODIFY_STATE`, `EVENT_QUERY_STATE`,
+    /// `SYNCHRONIZE`).
+    ///
+    /// # Errors
+    /// STATUS_INSUFFICIENT_RESOURCES.
+    pub fn create_event_with(&self, notification: bool, access: ACCESS_MASK) -> Result<Handle, NTSTATUS> {
+        object::create_user_event(&self.kernel, &self.process, notification, access)
             .map(Handle)
             .ok_or(STATUS_INSUFFICIENT_RESOURCES)
     }

@@ -18,6 +18,10 @@ pub(crate) struct Current {
     pub(crate) call: Cell<&'static str>,
     /// Addresses of the spin locks held.
     pub(crate) spin_locks: RefCell<Vec<usize>>,
+    /// Whether it has DPCs to run.
+    pub(crate) dpcs_queued: Cell<bool>,
+    /// WSK calls that it is inside of: the inner ones were made by completion routines of the outer ones.
+    pub(crate) wsk_depth: Cell<u32>,
     /// KeEnterCriticalRegion's depth.
     pub(crate) critical_regions: Cell<u32>,
     /// The stack pointer to return to on an escape.
@@ -68,6 +72,8 @@ pub(crate) fn enter<T>(kernel: &Arc<Kernel>, thread: &Arc<Thread>, body: impl Fn
         irql: Cell::new(PASSIVE_LEVEL),
         call: Cell::new(""),
         spin_locks: RefCell::new(Vec::new()),
+        dpcs_queued: Cell::new(false),
+        wsk_depth: Cell::new(0),
         critical_regions: Cell::new(0),
         escape: Cell::new(0),
         stack_entry: Cell::new(0),

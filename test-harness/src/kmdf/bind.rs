@@ -173,7 +173,7 @@ pub(crate) extern "win64" fn WdfVersionUnbind(
         super::driver::delete(&client, &driver);
     }
     let framework = kernel().extension::<super::Framework>();
-    let left = framework.objects.of(&client);
+    let left = super::objects_of(&client);
     framework.clients.lock().remove(&globals);
     if let Some((handle, name)) = left.first() {
         let text = format!("{} framework objects outlive the driver, the first is {name} {handle:#x}", left.len());

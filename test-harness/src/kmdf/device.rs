@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::bind::{Client, client};
 use super::object::{self, Attributes, Kind, Object, expect_kind};
-use super::request::{self, Purpose};
+use super::request::{self, Owner, Purpose};
 use super::types::{
     HANDLE, WDF_FILEOBJECT_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfFileObjectCanBeOptional, WdfFileObjectNotRequired,
     WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2,
@@ -18,15 +18,15 @@ use crate::guard::{callout, violate};
 use crate::nt::io::device::{IoCreateDevice, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, set_security};
 use crate::nt::io::{device as device_object, file_object};
 use crate::nt::irp::{self, IofCompleteRequest};
-use crate::nt::irql::called;
+use crate::nt::irql::{KeEnterCriticalRegion, KeLeaveCriticalRegion, called};
 use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_PENDING, STATUS_SUCCESS};
 use crate::nt::strings::text;
 use crate::nt::types::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO, FILE_DEVICE_SECURE_OPEN,
-    FILE_OBJECT, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
+    APC_LEVEL, DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO,
+    FILE_DEVICE_SECURE_OPEN, FILE_OBJECT, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
     IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING, Zeroed,
 };
-use crate::thread::kernel;
+use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
 const FILE_DEVICE_UNKNOWN: u32 = 0x22;
@@ -486,24 +486,42 @@ fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJE
 
 fn transfer(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
     irp.mark_pending();
+    // A requestor that is suspended in here would hold up everybody's requests.
+    let protected = current().irql.get() <= APC_LEVEL;
+    if protected {
+        KeEnterCriticalRegion();
+    }
     match request::create(object, irp, Purpose::Io) {
         Err(status) => {
             complete(irp, status);
         }
         Ok(request) => match device.in_caller_context {
             Some(callback) => {
+                expect_kind!(request, Request).set_owner(Owner::DriverInCallerContext);
                 callout("EvtIoInCallerContext", || callback(object.handle, request.handle));
             }
             None => super::queue::deliver_to_default(object, &request),
         },
+    }
+    if protected {
+        KeLeaveCriticalRegion();
     }
     STATUS_PENDING
 }
 
 pub(crate) extern "win64" fn WdfDeviceEnqueueRequest(_globals: usize, handle: HANDLE, request: HANDLE) -> NTSTATUS {
     called("WdfDeviceEnqueueRequest", DISPATCH_LEVEL);
-    let object = object::find(handle);
-    let _: &Device = expect_kind!(object, Device);
-    super::queue::deliver_to_default(&object, &object::find(request));
-    STATUS_SUCCESS
+    let (object, request) = (object::find(handle), object::find(request));
+    let device: &Device = expect_kind!(object, Device);
+    if !expect_kind!(request, Request).is_in_caller_context() {
+        violate(
+            Rule::Framework,
+            "WdfDeviceEnqueueRequest: the request did not come by EvtIoInCallerContext, or has gone on",
+        );
+    }
+    let queue = *device.default_queue.lock();
+    match queue.and_then(object::try_find) {
+        Some(queue) => super::queue::enqueue(&queue, &request),
+        None => STATUS_INVALID_DEVICE_REQUEST,
+    }
 }

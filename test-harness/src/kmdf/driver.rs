@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::bind::{Client, client};
 use super::device;
@@ -11,12 +12,13 @@ use super::types::{
     DriverObject, HANDLE, WDF_DRIVER_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfDriverInitNoDispatchOverride,
     WdfDriverInitNonPnpDriver,
 };
-use crate::guard::{callout, violate};
+use crate::guard::{callout, escape, violate};
 use crate::nt::irql::called;
 use crate::nt::object::ZwClose;
 use crate::nt::registry::{ZwQueryValueKey, open_key};
 use crate::nt::status::{
-    STATUS_BUFFER_OVERFLOW, STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+    STATUS_BUFFER_OVERFLOW, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH,
+    STATUS_SUCCESS,
 };
 use crate::nt::types::{DISPATCH_LEVEL, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
 use crate::thread::kernel;
@@ -80,10 +82,21 @@ extern "win64" fn unload(driver: DriverObject) {
     delete(&client, &object);
 }
 
-/// Deletes the driver object, and with it everything else of the client.
-pub(super) fn delete(client: &Client, driver: &Arc<Object>) {
+/// How long the client's objects may outlive its driver object.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Deletes the driver object, and with it everything else of the client. What other threads are about to destroy is waited for:
+/// the callbacks that this makes are in the client's image.
+pub(super) fn delete(client: &Arc<Client>, driver: &Arc<Object>) {
     client.clear_driver();
     object::delete(driver);
+    let since = Instant::now();
+    while !super::objects_of(client).is_empty() && since.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_micros(100));
+        if kernel().is_stopped() {
+            escape();
+        }
+    }
 }
 
 pub(crate) extern "win64" fn WdfDriverWdmGetDriverObject(globals: usize, _driver: HANDLE) -> DriverObject {
@@ -122,6 +135,45 @@ pub(crate) extern "win64" fn WdfRegistryClose(_globals: usize, key: HANDLE) {
     let object = object::find(key);
     let _: &usize = expect_kind!(object, Key);
     object::delete(&object);
+}
+
+pub(crate) extern "win64" fn WdfRegistryQueryValue(
+    _globals: usize,
+    key: HANDLE,
+    name: &UNICODE_STRING,
+    length: u32,
+    value: *mut u8,
+    queried: *mut u32,
+    kind: *mut u32,
+) -> NTSTATUS {
+    called("WdfRegistryQueryValue", PASSIVE_LEVEL);
+    let object = object::find(key);
+    if kernel().faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    // The fields of KEY_VALUE_PARTIAL_INFORMATION, with the data behind them.
+    const DATA: usize = 12;
+    let room = if value.is_null() { 0 } else { length };
+    let mut information = vec![0_u8; DATA + room as usize];
+    let (size, needed) = (DATA as u32 + room, Cell::new(0));
+    let buffer = information.as_mut_ptr().cast();
+    let status = ZwQueryValueKey(*expect_kind!(object, Key), name, PARTIAL, buffer, size, &needed);
+    if !matches!(status, STATUS_SUCCESS | STATUS_BUFFER_OVERFLOW) {
+        return status;
+    }
+    let field = |at: usize| u32::from_le_bytes(std::array::from_fn(|index| information[at + index]));
+    let data = &information[DATA..];
+    if status == STATUS_SUCCESS && !value.is_null() {
+        // SAFETY: the client gives `length` bytes; a bad buffer faults, which the guard reports.
+        unsafe { value.copy_from_nonoverlapping(data.as_ptr(), field(8) as usize) };
+    }
+    for (out, number) in [(queried, field(8)), (kind, field(4))] {
+        if !out.is_null() {
+            // SAFETY: the client's out parameter; a bad pointer faults.
+            unsafe { out.write(number) };
+        }
+    }
+    status
 }
 
 /// KEY_VALUE_PARTIAL_INFORMATION with room for a number.

@@ -71,7 +71,8 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
     FUNCTIONS.get_or_init(|| {
         table! {
             driver: WdfDriverCreate WdfDriverWdmGetDriverObject WdfWdmDriverGetWdfDriverHandle
-                WdfDriverOpenParametersRegistryKey WdfRegistryClose WdfRegistryQueryULong;
+                WdfDriverOpenParametersRegistryKey WdfRegistryClose WdfRegistryQueryULong
+                WdfRegistryQueryValue;
             object: WdfObjectGetTypedContextWorker WdfObjectAllocateContext WdfObjectContextGetObject
                 WdfObjectReferenceActual WdfObjectDereferenceActual WdfObjectCreate WdfObjectDelete;
             device: WdfControlDeviceInitAllocate WdfDeviceInitFree WdfDeviceInitAssignName WdfDeviceInitAssignSDDLString
@@ -97,6 +98,11 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfMemoryCreatePreallocated WdfMemoryGetBuffer;
         }
     })
+}
+
+/// Handle and type of every live object of a client.
+fn objects_of(client: &Arc<bind::Client>) -> Vec<(types::HANDLE, &'static str)> {
+    crate::thread::kernel().extension::<Framework>().objects.of(client)
 }
 
 /// An object is being deleted: what it has in the kernel goes.

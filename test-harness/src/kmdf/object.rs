@@ -1,7 +1,7 @@
 //! Framework objects: handles, the tree, contexts, reference counts, and deletion.
 #![allow(unsafe_code)] // reads attributes and context types that the client points to
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -20,7 +20,8 @@ use crate::guard::{callout, violate};
 use crate::nt::irql::called;
 use crate::nt::pool::{self, ExFreePoolWithTag, Owner};
 use crate::nt::status::{
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS, STATUS_WDF_PARENT_NOT_SPECIFIED,
+    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS,
+    STATUS_WDF_PARENT_NOT_SPECIFIED,
 };
 use crate::nt::types::{DISPATCH_LEVEL, KSPIN_LOCK, NTSTATUS, PVOID};
 use crate::thread::{current, kernel};
@@ -77,7 +78,8 @@ pub(crate) struct Object {
     pub(crate) parent: HANDLE,
     /// Whether callbacks of this object and its children are made at PASSIVE_LEVEL only.
     pub(crate) passive: bool,
-    children: Mutex<Vec<HANDLE>>,
+    /// In the order of their creation, which is that of their handles.
+    children: Mutex<BTreeSet<HANDLE>>,
     spaces: Mutex<Vec<Space>>,
     cleanup: Mutex<Vec<PFN_OBJECT>>,
     destroy: Mutex<Vec<PFN_OBJECT>>,
@@ -238,7 +240,7 @@ pub(crate) fn create(
     }
     framework.objects.live.lock().insert(object.handle, object.clone());
     if let Some(parent) = parent_object {
-        parent.children.lock().push(object.handle);
+        parent.children.lock().insert(object.handle);
     }
     Ok(object)
 }
@@ -272,13 +274,19 @@ impl Object {
         self.spaces.lock().iter().find(|space| space.unique == unique).map(|space| space.memory as PVOID)
     }
 
+    /// Forgets the client's callbacks.
+    pub(super) fn clear_callbacks(&self) {
+        self.cleanup.lock().clear();
+        self.destroy.lock().clear();
+    }
+
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
     }
 
     /// The handles of the children, oldest first.
     pub(crate) fn children(&self) -> Vec<HANDLE> {
-        self.children.lock().clone()
+        self.children.lock().iter().copied().collect()
     }
 
     pub(crate) fn reference(&self) {
@@ -297,8 +305,15 @@ impl Object {
     }
 }
 
-/// Deletes an object: its children first, then its cleanup callbacks, then the reference it was made with.
+/// Deletes an object: disposes of it, and gives back the reference it was made with.
 pub(crate) fn delete(object: &Arc<Object>) {
+    dispose(object);
+    object.dereference();
+}
+
+/// The first half of a deletion: the object's children go, then its cleanup callbacks are made. Whoever still refers to it may
+/// reach its contexts.
+pub(super) fn dispose(object: &Arc<Object>) {
     if object.deleted.swap(true, Ordering::AcqRel) {
         violate(Rule::Framework, format!("{} {:#x} is deleted twice", object.kind.name(), object.handle));
     }
@@ -313,9 +328,8 @@ pub(crate) fn delete(object: &Arc<Object>) {
         callout("EvtCleanupCallback", || callback(object.handle));
     }
     if let Some(parent) = try_find(object.parent) {
-        parent.children.lock().retain(|child| *child != object.handle);
+        parent.children.lock().remove(&object.handle);
     }
-    object.dereference();
 }
 
 fn destroy(object: &Object) {
@@ -348,6 +362,9 @@ pub(crate) extern "win64" fn WdfObjectAllocateContext(
     let (object, attributes) = (find(handle), Attributes::read(attributes));
     if attributes.type_info.is_null() {
         violate(Rule::Framework, "WdfObjectAllocateContext: the attributes have no context type");
+    }
+    if object.is_deleted() {
+        return STATUS_DELETE_PENDING;
     }
     let (status, memory) = match object.space(attributes.type_info) {
         Some(memory) => (STATUS_OBJECT_NAME_EXISTS, memory),

@@ -158,6 +158,14 @@ pub(super) fn deliver_to_default(device: &Arc<Object>, request: &Arc<Object>) {
     }
 }
 
+/// WdfDeviceEnqueueRequest. The client keeps a request that the queue does not take.
+pub(super) fn enqueue(queue: &Arc<Object>, request: &Arc<Object>) -> NTSTATUS {
+    match insert(queue, request) {
+        Ok(()) => STATUS_SUCCESS,
+        Err(_) => STATUS_WDF_BUSY,
+    }
+}
+
 /// Puts a request into a queue, which presents it as soon as it may.
 fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
     let queue = expect_kind!(object, Queue);
@@ -316,11 +324,11 @@ pub(super) fn cancelled_in_queue(object: &Arc<Object>, request: &Request) {
     // It is not presented, so its completion must not make room.
     request.queue.store(0, Ordering::Release);
     match queue.config.EvtIoCanceledOnQueue {
-        Some(callback) => {
+        Some(callback) if request.was_presented() => {
             request.set_owner(Owner::Driver);
             callout("EvtIoCanceledOnQueue", || callback(handle, object.handle));
         }
-        None => request::complete(object, STATUS_CANCELLED, Some(0)),
+        _ => request::complete(object, STATUS_CANCELLED, Some(0)),
     }
 }
 
@@ -544,7 +552,8 @@ pub(crate) extern "win64" fn WdfRequestForwardToIoQueue(_globals: usize, handle:
     let (object, target) = (object::find(handle), object::find(target));
     let request = expect_kind!(object, Request);
     let from = request.queue.load(Ordering::Acquire);
-    if from == target.handle {
+    // A request that was never in a queue goes by WdfDeviceEnqueueRequest.
+    if from == target.handle || request.is_in_caller_context() {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
     match insert(&target, &object) {

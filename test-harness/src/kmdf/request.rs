@@ -3,7 +3,7 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::device::Device;
 use super::object::{self, Kind, Object, expect_kind};
@@ -13,8 +13,8 @@ use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCompleteRequest};
 use crate::nt::irql::called;
 use crate::nt::mdl::{self, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool, MmMapLockedPagesSpecifyCache};
 use crate::nt::status::{
-    STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
-    STATUS_INVALID_DEVICE_REQUEST, STATUS_SUCCESS,
+    STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_DEVICE_BUSY, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_SUCCESS, STATUS_WDF_BUSY, STATUS_WDF_PAUSED,
 };
 use crate::nt::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IRP, IRP_MJ_DEVICE_CONTROL,
@@ -38,6 +38,8 @@ pub(crate) enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Framework,
+    /// The driver, since EvtIoInCallerContext: it enqueues or completes it.
+    DriverInCallerContext,
     Driver,
     Completed,
 }
@@ -49,6 +51,8 @@ pub(crate) struct Request {
     irp: AtomicPtr<IRP>,
     purpose: Purpose,
     owner: AtomicU8,
+    /// Whether the driver has ever had it. The callbacks of a request that it never saw are not made.
+    presented: AtomicBool,
     /// The queue that presented it, or holds it.
     pub(super) queue: AtomicUsize,
     cancel: AtomicPtr<()>,
@@ -62,16 +66,20 @@ pub(crate) struct Request {
 /// STATUS_INSUFFICIENT_RESOURCES.
 pub(super) fn create(device: &Arc<Object>, irp: &IRP, purpose: Purpose) -> Result<Arc<Object>, NTSTATUS> {
     let attributes = expect_kind!(device, Device).request_attributes;
-    let owner = if purpose == Purpose::Create { Owner::Driver } else { Owner::Framework };
     let request = Request {
         irp: AtomicPtr::new(irp.as_ptr()),
         purpose,
-        owner: AtomicU8::new(owner as u8),
+        owner: AtomicU8::new(Owner::Framework as u8),
+        presented: AtomicBool::new(false),
         queue: AtomicUsize::new(0),
         cancel: AtomicPtr::default(),
         own_mdl: AtomicPtr::default(),
     };
-    object::create(&device.client, Kind::Request(request), &attributes, device.handle)
+    let object = object::create(&device.client, Kind::Request(request), &attributes, device.handle)?;
+    if purpose == Purpose::Create {
+        expect_kind!(object, Request).set_owner(Owner::Driver);
+    }
+    Ok(object)
 }
 
 /// A buffer of a request.
@@ -95,13 +103,29 @@ impl Request {
     }
 
     pub(super) fn set_owner(&self, owner: Owner) {
+        match owner {
+            Owner::Driver | Owner::DriverInCallerContext => self.presented.store(true, Ordering::Release),
+            Owner::Framework | Owner::Completed => {}
+        }
         self.owner.store(owner as u8, Ordering::Release);
     }
 
+    fn has_owner(&self, owner: Owner) -> bool {
+        self.owner.load(Ordering::Acquire) == owner as u8
+    }
+
+    /// Whether EvtIoInCallerContext was called with it, and it has been neither enqueued nor completed since.
+    pub(super) fn is_in_caller_context(&self) -> bool {
+        self.has_owner(Owner::DriverInCallerContext)
+    }
+
+    pub(super) fn was_presented(&self) -> bool {
+        self.presented.load(Ordering::Acquire)
+    }
+
     fn expect_driver(&self) {
-        let owner = self.owner.load(Ordering::Acquire);
-        if owner != Owner::Driver as u8 {
-            let whose = if owner == Owner::Completed as u8 { "has been completed" } else { "is in a queue" };
+        if !self.has_owner(Owner::Driver) && !self.is_in_caller_context() {
+            let whose = if self.has_owner(Owner::Completed) { "has been completed" } else { "is in a queue" };
             violate(Rule::Framework, format!("{}: the request {whose}", current().call.get()));
         }
     }
@@ -454,14 +478,30 @@ pub(crate) extern "win64" fn WdfRequestUnmarkCancelable(_globals: usize, handle:
     }
 }
 
-/// Completes a request: its cleanup callbacks, then the IRP, then the next request of its queue.
+/// The framework's own statuses do not leave it.
+fn outside(status: NTSTATUS) -> NTSTATUS {
+    /// FACILITY_DRIVER_FRAMEWORK, and where a status has its facility.
+    const FACILITY: u32 = 0x0020_0000;
+    const FACILITIES: u32 = 0x0FFF_0000;
+    match status {
+        STATUS_WDF_PAUSED | STATUS_WDF_BUSY => STATUS_DEVICE_BUSY,
+        other if other.cast_unsigned() & FACILITIES == FACILITY => STATUS_INVALID_DEVICE_REQUEST,
+        other => other,
+    }
+}
+
+/// Completes a request: its cleanup callbacks, then the IRP, then the next request of its queue, then its destroy callbacks
+/// unless the client still refers to it.
 pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Option<usize>) {
-    let request = expect_kind!(object, Request);
+    let (request, status) = (expect_kind!(object, Request), outside(status));
     let irp = request.irp();
     if !irp.CancelRoutine.load(Ordering::Acquire).is_null() {
         violate(Rule::Framework, format!("{}: the request is still cancelable", current().call.get()));
     }
     request.set_owner(Owner::Completed);
+    if !request.was_presented() {
+        object.clear_callbacks();
+    }
     let own_mdl = request.own_mdl.swap(ptr::null_mut(), Ordering::AcqRel);
     if let Some(mdl) = mdl::at(own_mdl) {
         IoFreeMdl(mdl);
@@ -473,7 +513,7 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
     let file = irp.current().FileObject.get();
     let (queue, device) = (request.queue.load(Ordering::Acquire), object::try_find(object.parent));
     // The client's cleanup callback sees the request whole; after it, nobody reaches the IRP through the handle.
-    object::delete(object);
+    object::dispose(object);
     request.irp.store(ptr::null_mut(), Ordering::Release);
     if request.purpose == Purpose::Create
         && let Some(device) = device
@@ -483,6 +523,7 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
     }
     IofCompleteRequest(irp, 0);
     super::queue::completed(queue);
+    object.dereference();
 }
 
 fn complete_by_driver(handle: HANDLE, status: NTSTATUS, information: Option<usize>) {

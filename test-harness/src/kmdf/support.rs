@@ -12,11 +12,12 @@ use super::object::{self, Attributes, Kind, Object, create_into, expect_kind, na
 use super::types::{HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_TIMER_CONFIG, WDF_WORKITEM_CONFIG};
 use crate::guard::{callout, violate};
 use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
+use crate::nt::dpc::{KeFlushQueuedDpcs, KeInitializeDpc};
 use crate::nt::irql::called;
 use crate::nt::pool::{ExFreePoolWithTag, Owner};
 use crate::nt::spin_lock::{KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock};
 use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
-use crate::nt::timer::{KeCancelTimer, KeFlushQueuedDpcs, KeInitializeDpc, KeInitializeTimer, KeSetTimerEx};
+use crate::nt::timer::{KeCancelTimer, KeInitializeTimer, KeSetTimerEx};
 use crate::nt::types::{DISPATCH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed};
 use crate::thread::{current, kernel};
 use crate::violation::Rule;

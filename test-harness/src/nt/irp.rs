@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::dpc;
 use super::io::request::{self, Request};
 use super::irql::called;
 use super::pool::{self, Owner};
@@ -409,6 +410,7 @@ pub(crate) extern "win64" fn IoReleaseCancelSpinLock(irql: KIRQL) {
     let current = called("IoReleaseCancelSpinLock", DISPATCH_LEVEL);
     release(current, &current.kernel.irps.cancel_lock);
     current.irql.set(irql);
+    dpc::retire(current);
 }
 
 pub(crate) extern "win64" fn IoCancelIrp(irp: &IRP) -> u8 {

@@ -1,5 +1,6 @@
 //! IRQL, which each thread has for itself here, and critical regions.
 
+use super::dpc;
 use super::types::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, KIRQL};
 use crate::guard::{escape, violate};
 use crate::image::Export;
@@ -49,6 +50,7 @@ pub(crate) extern "win64" fn KeLowerIrql(new: KIRQL) {
         violate(Rule::SpinLock, format!("KeLowerIrql to {new} while a spin lock is held"));
     }
     current.irql.set(new);
+    dpc::retire(current);
 }
 
 pub(crate) extern "win64" fn KeEnterCriticalRegion() {

@@ -8,6 +8,7 @@
 
 pub(crate) mod debug;
 pub(crate) mod dispatcher;
+pub(crate) mod dpc;
 pub mod etw;
 pub(crate) mod io;
 pub(crate) mod irp;
@@ -51,9 +52,10 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 20] = [
+        let modules: [&[(&'static str, Export)]; 21] = [
             debug::EXPORTS,
             dispatcher::EXPORTS,
+            dpc::EXPORTS,
             etw::EXPORTS,
             io::device::EXPORTS,
             io::driver::EXPORTS,

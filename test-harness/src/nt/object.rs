@@ -240,10 +240,10 @@ fn table(kernel: &Kernel, handle: HANDLE) -> (Arc<Process>, HANDLE) {
     }
 }
 
-/// Looks a handle up in the current process, or among the kernel handles.
+/// Looks a handle up in the current process, or among the kernel handles. Its two low bits are the owner's own.
 pub(crate) fn look_up(kernel: &Kernel, handle: HANDLE) -> Option<HandleEntry> {
     let (process, handle) = table(kernel, handle);
-    process.handles.lock().entries.get(&handle).copied()
+    process.handles.lock().entries.get(&(handle & !3)).copied()
 }
 
 /// Closes a handle of a process. The last one to a file sends IRP_MJ_CLEANUP.
@@ -453,10 +453,15 @@ pub(crate) extern "win64" fn ZwCreateEvent(
     STATUS_SUCCESS
 }
 
-/// A process's event, opened with all access; for tests and the user-mode library.
-pub(crate) fn create_user_event(kernel: &Kernel, process: &Process, notification: bool) -> Option<HANDLE> {
+/// A process's event and a handle to it; for tests and the user-mode library.
+pub(crate) fn create_user_event(
+    kernel: &Kernel,
+    process: &Process,
+    notification: bool,
+    access: ACCESS_MASK,
+) -> Option<HANDLE> {
     let body = create_event(kernel, notification, false)?;
-    let handle = open(kernel, process, body, EVENT_ALL_ACCESS);
+    let handle = open(kernel, process, body, map_generic(Kind::Event, access));
     dereference_outside(kernel, body);
     handle
 }

@@ -378,8 +378,11 @@ fn check_contents(kernel: &Kernel, range: &Range<usize>) {
     if kernel.dispatcher.is_waited_on(range) {
         violate(Rule::DispatcherObject, "a thread waits for an object in the freed memory");
     }
-    if let Some(what) = kernel.timers.queued_in(range) {
-        violate(Rule::DispatcherObject, format!("the freed memory holds {what}"));
+    if kernel.timers.is_armed_in(range) {
+        violate(Rule::DispatcherObject, "the freed memory holds an armed timer");
+    }
+    if kernel.dpcs.is_queued_in(range) {
+        violate(Rule::DispatcherObject, "the freed memory holds a queued DPC");
     }
     let held = current().spin_locks.borrow().iter().any(|lock| range.contains(lock));
     if held {

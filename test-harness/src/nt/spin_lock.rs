@@ -4,6 +4,7 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::dpc;
 use super::irql::called;
 use super::types::{DISPATCH_LEVEL, HIGH_LEVEL, KIRQL, KLOCK_QUEUE_HANDLE, KSPIN_LOCK};
 use crate::guard::{escape, violate};
@@ -81,6 +82,7 @@ pub(crate) extern "win64" fn KeReleaseSpinLock(lock: &KSPIN_LOCK, new: KIRQL) {
         violate(Rule::SpinLock, format!("KeReleaseSpinLock to IRQL {new} while another spin lock is held"));
     }
     current.irql.set(new);
+    dpc::retire(current);
 }
 
 pub(crate) extern "win64" fn KeAcquireSpinLockAtDpcLevel(lock: &KSPIN_LOCK) {

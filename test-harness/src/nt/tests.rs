@@ -1,6 +1,9 @@
 //! The NT layer, called as a driver calls it.
 #![allow(unsafe_code)] // lends local structures to kernel functions
 
+mod deferred_calls;
+mod memory_lists;
+
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
@@ -8,6 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::dispatcher::*;
+use super::dpc::*;
 use super::irp::{self, *};
 use super::irql::*;
 use super::mdl::*;

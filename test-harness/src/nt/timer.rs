@@ -1,7 +1,7 @@
-//! Timers and deferred procedure calls. One thread a machine runs both, at DISPATCH_LEVEL.
-#![allow(unsafe_code)] // finds timers and DPCs again by their address
+//! Timers. One thread a machine signals them, and runs their DPCs as a processor does that takes the clock's interrupt.
+#![allow(unsafe_code)] // finds timers and their DPCs again by their address
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
@@ -11,13 +11,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::dispatcher::{deadline, initialize_header};
+use super::dpc;
 use super::irql::called;
 use super::process::start_system_thread;
-use super::types::{
-    DISPATCH_LEVEL, HIGH_LEVEL, KDEFERRED_ROUTINE, KDPC, KTIMER, PASSIVE_LEVEL, PVOID, TIMER_NOTIFICATION_OBJECT,
-    TIMER_SYNCHRONIZATION_OBJECT,
-};
-use crate::guard::{callout_at_dispatch, escape, violate};
+use super::types::{DISPATCH_LEVEL, KDPC, KTIMER, TIMER_NOTIFICATION_OBJECT, TIMER_SYNCHRONIZATION_OBJECT};
+use crate::guard::violate;
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::thread::current;
@@ -29,8 +27,6 @@ pub(crate) struct Timers {
     state: Mutex<State>,
     /// Something was queued, or the machine stops.
     wake: Condvar,
-    /// A DPC has run.
-    idle: Condvar,
 }
 
 #[derive(Default)]
@@ -41,14 +37,10 @@ struct State {
     /// Armed timers by due time; the number keeps equal times apart.
     due: BTreeMap<(Instant, u64), usize>,
     armed: HashMap<usize, (Instant, u64)>,
-    dpcs: VecDeque<usize>,
-    /// The DPC that runs now.
-    running: Option<usize>,
 }
 
 enum Next {
     Timer(usize),
-    Dpc(usize),
     Stopped,
 }
 
@@ -57,9 +49,9 @@ fn timer_at<'a>(address: usize) -> &'a KTIMER {
     unsafe { &*(address as *const KTIMER) }
 }
 
-fn dpc_at<'a>(address: usize) -> &'a KDPC {
-    // SAFETY: a queued DPC is not freed: freeing pool that holds one is a violation.
-    unsafe { &*(address as *const KDPC) }
+fn dpc_at<'a>(address: *mut KDPC) -> &'a KDPC {
+    // SAFETY: the DPC of an armed timer, which its driver keeps; a freed one faults, which the guard reports.
+    unsafe { &*address }
 }
 
 impl State {
@@ -73,15 +65,6 @@ impl State {
         let Some(key) = self.armed.remove(&timer) else { return false };
         self.due.remove(&key);
         true
-    }
-
-    fn queue(&mut self, dpc: usize) -> bool {
-        let queued =
-            dpc_at(dpc).DpcData.compare_exchange(ptr::null_mut(), dpc as PVOID, Ordering::AcqRel, Ordering::Relaxed);
-        if queued.is_ok() {
-            self.dpcs.push_back(dpc);
-        }
-        queued.is_ok()
     }
 }
 
@@ -97,11 +80,6 @@ impl Timers {
         loop {
             match self.next() {
                 Next::Timer(timer) => self.expire(timer),
-                Next::Dpc(dpc) => {
-                    run_dpc(dpc_at(dpc));
-                    self.state.lock().running = None;
-                    self.idle.notify_all();
-                }
                 Next::Stopped => return,
             }
         }
@@ -112,10 +90,6 @@ impl Timers {
         loop {
             if state.stopped {
                 return Next::Stopped;
-            }
-            if let Some(dpc) = state.dpcs.pop_front() {
-                state.running = Some(dpc);
-                return Next::Dpc(dpc);
             }
             match state.due.first_key_value().map(|(key, timer)| (key.0, *timer)) {
                 Some((due, timer)) if due <= Instant::now() => return Next::Timer(timer),
@@ -136,99 +110,29 @@ impl Timers {
             0 => timer.Header.Inserted.set(0),
             period => state.arm(address, Instant::now() + Duration::from_millis(period.into())),
         }
+        let current = current();
         if !timer.Dpc.get().is_null() {
-            state.queue(timer.Dpc.get() as usize);
+            current.kernel.dpcs.queue(current, dpc_at(timer.Dpc.get()), None);
         }
         // Signaled before the lock goes: from then on the driver may free the timer.
-        current().kernel.dispatcher.set(&timer.Header, |_| 1);
+        current.kernel.dispatcher.set(&timer.Header, |_| 1);
+        drop(state);
+        dpc::retire(current);
     }
 
-    /// What lies in an address range and is still armed or queued.
-    pub(crate) fn queued_in(&self, range: &Range<usize>) -> Option<&'static str> {
-        let state = self.state.lock();
-        if state.armed.keys().any(|timer| range.contains(timer)) {
-            return Some("an armed timer");
-        }
-        state.dpcs.iter().any(|dpc| range.contains(dpc)).then_some("a queued DPC")
+    /// Whether an armed timer lies in an address range.
+    pub(super) fn is_armed_in(&self, range: &Range<usize>) -> bool {
+        self.state.lock().armed.keys().any(|timer| range.contains(timer))
     }
 
-    /// Armed timers and queued DPCs.
-    pub(crate) fn pending(&self) -> (usize, usize) {
-        let state = self.state.lock();
-        (state.armed.len(), state.dpcs.len())
+    /// Armed timers.
+    pub(crate) fn pending(&self) -> usize {
+        self.state.lock().armed.len()
     }
 
     pub(crate) fn stop(&self) {
         self.state.lock().stopped = true;
         self.wake.notify_all();
-        self.idle.notify_all();
-    }
-}
-
-fn run_dpc(dpc: &KDPC) {
-    let Some(routine) = dpc.DeferredRoutine.get() else { violate(Rule::DispatcherObject, "a DPC without a routine") };
-    let (context, first, second) = (dpc.DeferredContext.get(), dpc.SystemArgument1.get(), dpc.SystemArgument2.get());
-    dpc.DpcData.store(ptr::null_mut(), Ordering::Release);
-    let address = ptr::from_ref(dpc).cast_mut();
-    callout_at_dispatch("a DPC", || routine(address, context, first, second));
-}
-
-/// DpcObject of KOBJECTS.
-const DPC_OBJECT: u8 = 0x13;
-
-pub(crate) extern "win64" fn KeInitializeDpc(dpc: &KDPC, routine: KDEFERRED_ROUTINE, context: PVOID) {
-    called("KeInitializeDpc", HIGH_LEVEL);
-    dpc.Type.set(DPC_OBJECT);
-    dpc.Importance.set(1);
-    dpc.Number.set(0);
-    dpc.DeferredRoutine.set(Some(routine));
-    dpc.DeferredContext.set(context);
-    dpc.DpcData.store(ptr::null_mut(), Ordering::Release);
-}
-
-pub(crate) extern "win64" fn KeInsertQueueDpc(dpc: &KDPC, first: PVOID, second: PVOID) -> u8 {
-    let current = called("KeInsertQueueDpc", HIGH_LEVEL);
-    if dpc.Type.get() != DPC_OBJECT {
-        violate(Rule::DispatcherObject, "KeInsertQueueDpc: not an initialized DPC");
-    }
-    Timers::start(&current.kernel);
-    let timers = &current.kernel.timers;
-    let mut state = timers.state.lock();
-    if !dpc.DpcData.load(Ordering::Acquire).is_null() {
-        return 0;
-    }
-    dpc.SystemArgument1.set(first);
-    dpc.SystemArgument2.set(second);
-    let queued = state.queue(ptr::from_ref(dpc) as usize);
-    drop(state);
-    timers.wake.notify_all();
-    u8::from(queued)
-}
-
-pub(crate) extern "win64" fn KeRemoveQueueDpc(dpc: &KDPC) -> u8 {
-    let current = called("KeRemoveQueueDpc", HIGH_LEVEL);
-    let mut state = current.kernel.timers.state.lock();
-    let address = ptr::from_ref(dpc) as usize;
-    let before = state.dpcs.len();
-    state.dpcs.retain(|queued| *queued != address);
-    let removed = state.dpcs.len() != before;
-    if removed {
-        dpc.DpcData.store(ptr::null_mut(), Ordering::Release);
-    }
-    u8::from(removed)
-}
-
-pub(crate) extern "win64" fn KeFlushQueuedDpcs() {
-    let current = called("KeFlushQueuedDpcs", PASSIVE_LEVEL);
-    let timers = &current.kernel.timers;
-    let mut state = timers.state.lock();
-    while !state.stopped && (state.running.is_some() || !state.dpcs.is_empty()) {
-        timers.idle.wait(&mut state);
-    }
-    drop(state);
-    // A DPC on every processor: each has left DISPATCH_LEVEL once, whatever it did there.
-    if !current.kernel.dispatch_sections.wait(|| current.kernel.is_stopped()) {
-        escape();
     }
 }
 
@@ -299,10 +203,6 @@ pub(crate) extern "win64" fn KeReadStateTimer(timer: &KTIMER) -> u8 {
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
-    KeInitializeDpc,
-    KeInsertQueueDpc,
-    KeRemoveQueueDpc,
-    KeFlushQueuedDpcs,
     KeInitializeTimerEx,
     KeInitializeTimer,
     KeSetTimerEx,

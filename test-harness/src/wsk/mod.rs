@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::network::{Backend, NetworkError};
+use crate::nt::dpc;
 use crate::nt::process::start_system_thread;
 use crate::nt::status::{
     STATUS_ACCESS_DENIED, STATUS_ADDRESS_ALREADY_EXISTS, STATUS_CONNECTION_ACTIVE, STATUS_CONNECTION_INVALID,
@@ -176,6 +177,7 @@ impl Wsk {
                     Some(Target::Held(listener)) => listen::held_is_ready(&self, &listener, token),
                     None => {}
                 }
+                dpc::retire_between(current);
             }
             loop {
                 if current.kernel.is_stopped() {
@@ -190,6 +192,7 @@ impl Wsk {
                     Some(Job::Complete(completion)) => completion.complete(),
                     None => break,
                 }
+                dpc::retire_between(current);
             }
         }
     }

@@ -15,6 +15,7 @@ use super::registration::Registration;
 use super::{Job, Target, Wsk, dispatch, wsk};
 use crate::guard::violate;
 use crate::network::{self, Family};
+use crate::nt::dpc;
 use crate::nt::irql::called;
 use crate::nt::pool::{self, Owner};
 use crate::nt::status::{STATUS_CANCELLED, STATUS_PENDING};
@@ -296,6 +297,7 @@ impl Socket {
                 Action::Complete(completion) => completion.complete(),
                 Action::Call(event) => self.call(wsk, event),
             }
+            dpc::retire_between(current());
         }
     }
 

@@ -291,7 +291,7 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
     if !alone {
         return None;
     }
-    let (timers, dpcs) = kernel.timers.pending();
+    let (timers, dpcs) = (kernel.timers.pending(), kernel.dpcs.pending());
     if timers + dpcs != 0 {
         return Some((format!("{name} left {timers} armed timers and {dpcs} queued DPCs"), vec![]));
     }

@@ -1,15 +1,14 @@
-//! The framework, seen by a client of it: a small KMDF driver in C that does what these tests ask of it.
-#![cfg(target_os = "linux")]
+//! Queues, and who has a request.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
-use driver_build::{Arch, CDriver, DriverModel};
 use test_harness::machine::{Handle, IoToken, Process, Unload};
 use test_harness::nt::status::{STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_SUCCESS};
 use test_harness::{Driver, IoStatus, Machine, Rule};
+
+use crate::{MOMENT, PATIENCE, READ_WRITE};
 
 const ECHO: u32 = 1;
 const PARK: u32 = 2;
@@ -24,23 +23,11 @@ const USE_DELETED: u32 = 10;
 const STATE: u32 = 11;
 const NEEDS_FOUR_BYTES: u32 = 99;
 
-const READ_WRITE: u32 = 0xC000_0000;
 const DISPATCH_LEVEL: usize = 2;
-const MOMENT: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn image() -> &'static PathBuf {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let driver = CDriver {
-            name: "kmdf_queues".to_owned(),
-            sources: vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/kmdf_queues.c")],
-            model: DriverModel::Kmdf,
-            arch: Arch::X64,
-        };
-        let folder = driver_build::output_root().join("test-drivers");
-        driver_build::build_c(&driver, &folder).expect("the C driver builds").image
-    })
+    IMAGE.get_or_init(|| crate::build("kmdf_queues"))
 }
 
 struct Bed {

@@ -1,0 +1,1 @@
+//! MDLs: partial ones, chains, and lists in memory of the driver's own.

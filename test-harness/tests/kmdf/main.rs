@@ -1,0 +1,26 @@
+//! The framework, seen by clients of it: small KMDF drivers in C that do what these tests ask of them.
+#![cfg(target_os = "linux")]
+
+mod caller_context;
+mod queues;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use driver_build::{Arch, CDriver, DriverModel};
+
+const READ_WRITE: u32 = 0xC000_0000;
+const MOMENT: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Builds the driver of that name.
+fn build(name: &str) -> PathBuf {
+    let driver = CDriver {
+        name: name.to_owned(),
+        sources: vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers").join(name).with_extension("c")],
+        model: DriverModel::Kmdf,
+        arch: Arch::X64,
+    };
+    let folder = driver_build::output_root().join("test-drivers");
+    driver_build::build_c(&driver, &folder).expect("the C driver builds").image
+}
