@@ -2,9 +2,10 @@
 //! PASSIVE_LEVEL, so that no WSK call is made from within the completion of another.
 #![allow(unsafe_code, reason = "makes a framework work item")]
 
-use crate::endpoint;
+use crate::endpoint::AnyEndpoint;
 use crate::nt::{Outcome, SpinLock};
 use crate::operation::Pending;
+use crate::stream;
 use crate::wdf;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -96,7 +97,10 @@ unsafe extern "C" fn work(_item: WDFWORKITEM) {
         while let Some(mut pending) = oldest {
             oldest = pending.unlink();
             let outcome = pending.arguments().outcome;
-            endpoint::resume_setup(pending, outcome);
+            match pending.endpoint().clone() {
+                AnyEndpoint::Stream(endpoint) => stream::resume_setup(&endpoint, pending, outcome),
+                AnyEndpoint::San(_) => pending.finish(outcome.status, outcome.information),
+            }
         }
     }
 }

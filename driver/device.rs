@@ -1,6 +1,7 @@
 //! The control device `\Device\SanWsk`: who may open it, and where its requests go.
 #![allow(unsafe_code, reason = "makes framework objects")]
 
+use crate::event_reference;
 use crate::file::{self, FileContext};
 use crate::ioctl;
 use crate::operation::Operation;
@@ -50,6 +51,14 @@ pub(crate) fn create(driver: WDFDRIVER) -> Result<WDFDEVICE, NtStatus> {
     // SAFETY: as above; 1: besides the characteristics that are set.
     unsafe { call_unsafe_wdf_function_binding!(WdfDeviceInitSetCharacteristics, init.0, FILE_DEVICE_SECURE_OPEN, 1) };
     set_file_objects(&init);
+    // SAFETY: as above.
+    unsafe {
+        call_unsafe_wdf_function_binding!(
+            WdfDeviceInitSetIoInCallerContextCallback,
+            init.0,
+            Some(event_reference::in_caller_context)
+        );
+    };
     let mut requests = wdf::object_attributes();
     requests.ContextTypeInfo = Operation::type_info();
     // SAFETY: as above; the framework copies the attributes.

@@ -5,6 +5,7 @@ use crate::continuation::{self, WorkItem};
 use crate::device;
 use crate::nt;
 use crate::parameters;
+use crate::san;
 use crate::wdf;
 use crate::wsk::PROVIDER;
 use core::ptr;
@@ -53,9 +54,10 @@ fn load(driver: *mut DRIVER_OBJECT, registry_path: PCUNICODE_STRING) -> Result<(
             &raw mut handle
         )
     })?;
-    parameters::read(handle);
+    parameters::read(handle)?;
     let device = device::create(handle)?;
     continuation::create(device)?;
+    san::create(device)?;
     CAPTURE.create(device, Some(capture))?;
     // The last step that can fail: when it has failed there is nothing to take back, for the framework deletes its objects.
     PROVIDER.register()?;
@@ -72,8 +74,10 @@ unsafe extern "C" fn capture(_item: WDFWORKITEM) {
 /// EvtDriverUnload: every handle is closed. Waits until every endpoint is gone, then leaves WSK, then for what may still be
 /// returning through this image. IRQL = PASSIVE_LEVEL.
 unsafe extern "C" fn evt_driver_unload(_driver: WDFDRIVER) {
+    san::end();
     PROVIDER.end();
     CAPTURE.flush();
     continuation::flush();
+    san::flush();
     nt::flush_queued_dpcs();
 }

@@ -1,9 +1,10 @@
 //! File objects: each open handle of the device has its own endpoints, named by its own ids.
 #![allow(unsafe_code, reason = "keeps the id table in the file object's context space")]
 
-use crate::endpoint::Endpoint;
-use crate::nt::{Shared, SpinLock};
+use crate::endpoint::AnyEndpoint;
+use crate::nt::SpinLock;
 use crate::parameters;
+use crate::san::PinnedMemory;
 use crate::wdf::{self, Request};
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,8 @@ use wdk_sys::{WDFDEVICE, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST};
 #[repr(C)]
 pub(crate) struct FileContext {
     created: bool,
-    endpoints: MaybeUninit<SpinLock<IdTable<Shared<Endpoint>>>>,
+    pinned: PinnedMemory,
+    endpoints: MaybeUninit<SpinLock<IdTable<AnyEndpoint>>>,
 }
 
 wdf::context_type!(FileContext, c"FileContext");
@@ -26,7 +28,7 @@ static GENERATION: AtomicU64 = AtomicU64::new(1);
 /// EvtDeviceFileCreate: somebody opens the device. IRQL = PASSIVE_LEVEL.
 pub(crate) unsafe extern "C" fn create(_device: WDFDEVICE, request: WDFREQUEST, file: WDFFILEOBJECT) {
     let endpoints = SpinLock::new(IdTable::new(parameters::get().endpoints_per_handle));
-    let context = FileContext { created: true, endpoints: MaybeUninit::new(endpoints) };
+    let context = FileContext { created: true, pinned: PinnedMemory::new(), endpoints: MaybeUninit::new(endpoints) };
     // SAFETY: the device gives every file object this context, and nobody else looks at it yet.
     let space = unsafe { wdf::context::<FileContext>(file.cast()) };
     // SAFETY: the space has the type's size and is aligned as pool is.
@@ -41,7 +43,7 @@ pub(crate) unsafe extern "C" fn cleanup(file: WDFFILEOBJECT) {
     // SAFETY: a file object of this device, alive during the call.
     let endpoints = unsafe { of(file) }.lock().end();
     for endpoint in endpoints {
-        Endpoint::close(&endpoint, None);
+        endpoint.close(None);
     }
 }
 
@@ -62,7 +64,7 @@ pub(crate) unsafe extern "C" fn destroy(file: WDFOBJECT) {
 /// # Safety
 ///
 /// `file` is an open file object of this device, and outlives the reference.
-unsafe fn of<'a>(file: WDFFILEOBJECT) -> &'a SpinLock<IdTable<Shared<Endpoint>>> {
+unsafe fn of<'a>(file: WDFFILEOBJECT) -> &'a SpinLock<IdTable<AnyEndpoint>> {
     // SAFETY: the device gives every file object this context.
     let space = unsafe { wdf::context::<FileContext>(file.cast()) };
     // SAFETY: by this function's contract it lives.
@@ -71,18 +73,26 @@ unsafe fn of<'a>(file: WDFFILEOBJECT) -> &'a SpinLock<IdTable<Shared<Endpoint>>>
     unsafe { context.endpoints.assume_init_ref() }
 }
 
-fn of_request(request: &Request) -> &SpinLock<IdTable<Shared<Endpoint>>> {
+fn of_request(request: &Request) -> &SpinLock<IdTable<AnyEndpoint>> {
     // SAFETY: a request keeps its file object alive until it is completed.
     unsafe { of(request.file_object()) }
 }
 
+/// Memory that is registered through the request's handle.
+pub(crate) fn pinned(request: &Request) -> &PinnedMemory {
+    // SAFETY: the device gives every file object this context.
+    let space = unsafe { wdf::context::<FileContext>(request.file_object().cast()) };
+    // SAFETY: a request keeps its file object alive until it is completed.
+    &unsafe { space.as_ref() }.pinned
+}
+
 /// What `id` names for the handle that the request came through. IRQL <= DISPATCH_LEVEL.
-pub(crate) fn find(request: Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
+pub(crate) fn find(request: Request, id: EndpointId) -> Result<AnyEndpoint, NtStatus> {
     of_request(&request).lock().get(id).cloned().ok_or(NtStatus::INVALID_HANDLE)
 }
 
 /// Takes an endpoint out: its id is stale from now on. IRQL <= DISPATCH_LEVEL.
-pub(crate) fn take(request: Request, id: EndpointId) -> Result<Shared<Endpoint>, NtStatus> {
+pub(crate) fn take(request: Request, id: EndpointId) -> Result<AnyEndpoint, NtStatus> {
     of_request(&request).lock().remove(id).ok_or(NtStatus::INVALID_HANDLE)
 }
 
@@ -96,7 +106,7 @@ pub(crate) fn reserve_id(request: Request) -> Result<EndpointId, NtStatus> {
 }
 
 /// Gives a reserved id its endpoint; fails when the handle is being closed. IRQL <= DISPATCH_LEVEL.
-pub(crate) fn fill_id(request: Request, id: EndpointId, endpoint: Shared<Endpoint>) -> Result<(), NtStatus> {
+pub(crate) fn fill_id(request: Request, id: EndpointId, endpoint: AnyEndpoint) -> Result<(), NtStatus> {
     let refused = of_request(&request).lock().fill(id, endpoint);
     refused.map_err(|_| NtStatus::CANCELLED)
 }

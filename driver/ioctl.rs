@@ -1,16 +1,20 @@
 //! The border: every request is read and checked here, once, and then only carried out.
 
-use crate::endpoint::{Endpoint, LockedBuffer};
-use crate::file;
-use crate::nt::Shared;
-use crate::parameters;
+use crate::endpoint::AnyEndpoint;
+use crate::event_reference;
+use crate::nt::{CriticalRegion, Shared};
+use crate::statistics::STATISTICS;
+use crate::stream::LockedBuffer;
 use crate::wdf::Request;
 use crate::wsk::PROVIDER;
+use crate::{file, parameters, san, stream};
 use core::net::SocketAddr;
 use san_protocol::{
     AddressError, AddressReply, AddressesReply, BindRequest, ConnectRequest, ControlCode, CreateReply, CreateRequest,
-    DISCONNECT_ABORTIVE, DisconnectRequest, EndpointKind, EndpointRequest, ListenRequest, NtStatus, PROTOCOL_VERSION,
-    RECEIVE_ALL, ReceiveRequest, Request as _, SetOptionRequest, SocketAddress, SocketOption, VersionReply,
+    DISCONNECT_ABORTIVE, DecideRequest, Decision, DisconnectRequest, EndpointId, EndpointKind, EndpointRequest,
+    EventSelectRequest, ListenRequest, MemoryRequest, NegotiateReply, NegotiateRequest, NtStatus, PROTOCOL_VERSION,
+    RECEIVE_ALL, ReceiveReply, ReceiveRequest, RegisterMemoryRequest, Request as _, SetOptionRequest, SocketAddress,
+    SocketOption, TransferRequest, VersionReply,
 };
 use wsk_bindings::{AF_INET, AF_INET6};
 use zerocopy::IntoBytes;
@@ -25,6 +29,8 @@ enum Handled {
 
 /// Carries out a device control request. IRQL = PASSIVE_LEVEL; any thread.
 pub(crate) fn handle(request: Request, code: u32, output_length: usize) {
+    // Others may wait for what this thread is doing for an endpoint: it is not suspended in the middle.
+    let _region = CriticalRegion::enter();
     let result = match ControlCode::from_value(code) {
         Some(code) => dispatch(request, code, output_length),
         None => Err(NtStatus::INVALID_DEVICE_REQUEST),
@@ -40,17 +46,28 @@ fn dispatch(request: Request, code: ControlCode, output_length: usize) -> Result
     match code {
         ControlCode::QueryVersion => reply(request, version().as_bytes()),
         ControlCode::QueryStatus => reply(request, PROVIDER.status().as_bytes()),
+        ControlCode::QueryDeviceStatistics => reply(request, STATISTICS.reply(san::handshakes()).as_bytes()),
         ControlCode::Create => create(request),
         ControlCode::SetOption => set_option(request),
         ControlCode::Bind => bind(request),
         ControlCode::Connect => connect(request),
         ControlCode::Listen => listen(request),
-        ControlCode::Accept => Endpoint::accept(&endpoint(request)?, request).map(|()| Handled::Pends),
+        ControlCode::Accept => accept(request),
         ControlCode::Send => send(request, output_length),
         ControlCode::Receive => receive(request, output_length),
         ControlCode::Disconnect => disconnect(request),
         ControlCode::QueryAddresses => query_addresses(request),
         ControlCode::Close => close(request),
+        ControlCode::EventSelect => event_select(request),
+        ControlCode::EnumNetworkEvents => enum_network_events(request),
+        ControlCode::Decide => decide(request),
+        ControlCode::Negotiate => negotiate(request),
+        ControlCode::RegisterMemory => register_memory(request, output_length),
+        ControlCode::QueryMemory => query_memory(request),
+        ControlCode::DeregisterMemory => deregister_memory(request),
+        ControlCode::SendRegistered => send_registered(request),
+        ControlCode::ReceiveRegistered => receive_registered(request),
+        ControlCode::QueryStatistics => query_statistics(request),
     }
 }
 
@@ -80,18 +97,38 @@ const fn number(text: &str) -> u32 {
 }
 
 /// The endpoint of a request that says nothing else.
-fn endpoint(request: Request) -> Result<Shared<Endpoint>, NtStatus> {
+fn endpoint(request: Request) -> Result<AnyEndpoint, NtStatus> {
     let asked = EndpointRequest::read(request.input())?;
     file::find(request, asked.endpoint)
 }
 
+/// The stream endpoint that `id` names.
+fn stream(request: Request, id: EndpointId) -> Result<Shared<stream::Endpoint>, NtStatus> {
+    match file::find(request, id)? {
+        AnyEndpoint::Stream(endpoint) => Ok(endpoint),
+        AnyEndpoint::San(_) => Err(NtStatus::NOT_SUPPORTED),
+    }
+}
+
+/// The SAN endpoint that `id` names.
+fn san(request: Request, id: EndpointId) -> Result<Shared<san::Endpoint>, NtStatus> {
+    match file::find(request, id)? {
+        AnyEndpoint::San(endpoint) => Ok(endpoint),
+        AnyEndpoint::Stream(_) => Err(NtStatus::NOT_SUPPORTED),
+    }
+}
+
 /// An address that suits the endpoint.
-fn address_for(endpoint: &Endpoint, address: SocketAddress) -> Result<SocketAddr, NtStatus> {
+fn address_for(endpoint: &AnyEndpoint, address: SocketAddress) -> Result<SocketAddr, NtStatus> {
     let address = address.parse().map_err(|error| match error {
         AddressError::Family(_) | AddressError::Padding => NtStatus::INVALID_PARAMETER,
     })?;
     let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-    if family == endpoint.family() { Ok(address) } else { Err(NtStatus::INVALID_PARAMETER) }
+    let own = match endpoint {
+        AnyEndpoint::Stream(endpoint) => endpoint.family(),
+        AnyEndpoint::San(endpoint) => endpoint.family(),
+    };
+    if family == own { Ok(address) } else { Err(NtStatus::INVALID_PARAMETER) }
 }
 
 fn create(request: Request) -> Result<Handled, NtStatus> {
@@ -102,7 +139,12 @@ fn create(request: Request) -> Result<Handled, NtStatus> {
     }
     request.check_output(size_of::<CreateReply>())?;
     let provider = PROVIDER.acquire()?;
-    let made = Endpoint::new(provider, kind, asked.family, request.requestor())?;
+    let (family, process) = (asked.family, request.requestor());
+    let made = match kind {
+        EndpointKind::StreamConnection => AnyEndpoint::Stream(stream::Endpoint::connection(provider, family, process)?),
+        EndpointKind::StreamListener => AnyEndpoint::Stream(stream::Endpoint::listener(provider, family, process)?),
+        EndpointKind::San => AnyEndpoint::San(san::Endpoint::new(provider, family, process)?),
+    };
     let id = file::reserve_id(request)?;
     file::fill_id(request, id, made)?;
     reply(request, CreateReply { endpoint: id }.as_bytes())
@@ -116,8 +158,8 @@ fn set_option(request: Request) -> Result<Handled, NtStatus> {
         1 => true,
         _ => return Err(NtStatus::INVALID_PARAMETER),
     };
-    let endpoint = file::find(request, asked.endpoint)?;
-    let pends = Endpoint::set_option(&endpoint, request, option, on)?;
+    let endpoint = stream(request, asked.endpoint)?;
+    let pends = stream::Endpoint::set_option(&endpoint, request, option, on)?;
     Ok(if pends { Handled::Pends } else { Handled::Done(0) })
 }
 
@@ -126,7 +168,11 @@ fn bind(request: Request) -> Result<Handled, NtStatus> {
     let endpoint = file::find(request, asked.endpoint)?;
     let address = address_for(&endpoint, asked.address)?;
     request.check_output(size_of::<AddressReply>())?;
-    Endpoint::bind(endpoint, request, address).map(|()| Handled::Pends)
+    match endpoint {
+        AnyEndpoint::Stream(endpoint) => stream::Endpoint::bind(endpoint, request, address)?,
+        AnyEndpoint::San(endpoint) => san::Endpoint::bind(&endpoint, request, address)?,
+    }
+    Ok(Handled::Pends)
 }
 
 fn connect(request: Request) -> Result<Handled, NtStatus> {
@@ -136,49 +182,142 @@ fn connect(request: Request) -> Result<Handled, NtStatus> {
     if address.port() == 0 || address.ip().is_unspecified() {
         return Err(NtStatus::INVALID_ADDRESS_COMPONENT);
     }
-    Endpoint::connect(endpoint, request, address, asked.timeout).map(|()| Handled::Pends)
+    match endpoint {
+        AnyEndpoint::Stream(endpoint) => stream::Endpoint::connect(endpoint, request, address, asked.timeout)?,
+        AnyEndpoint::San(endpoint) => san::Endpoint::connect(&endpoint, request, address, &asked)?,
+    }
+    Ok(Handled::Pends)
 }
 
 fn listen(request: Request) -> Result<Handled, NtStatus> {
     let asked = ListenRequest::read(request.input())?;
-    let endpoint = file::find(request, asked.endpoint)?;
     // As winsock does: SOMAXCONN and other large numbers become what is reasonable, and none is one.
     let backlog = (asked.backlog as usize).clamp(1, parameters::get().backlog);
-    Endpoint::listen(&endpoint, backlog).map(|()| Handled::Done(0))
+    match file::find(request, asked.endpoint)? {
+        AnyEndpoint::Stream(endpoint) => stream::Endpoint::listen(&endpoint, backlog).map(|()| Handled::Done(0)),
+        AnyEndpoint::San(endpoint) => san::Endpoint::listen(&endpoint, request, backlog).map(|()| Handled::Pends),
+    }
+}
+
+fn accept(request: Request) -> Result<Handled, NtStatus> {
+    match endpoint(request)? {
+        AnyEndpoint::Stream(endpoint) => stream::Endpoint::accept(&endpoint, request)?,
+        AnyEndpoint::San(endpoint) => san::Endpoint::accept(&endpoint, request)?,
+    }
+    Ok(Handled::Pends)
 }
 
 fn send(request: Request, length: usize) -> Result<Handled, NtStatus> {
-    let endpoint = endpoint(request)?;
-    if length == 0 {
-        return Endpoint::check_send(&endpoint).map(|()| Handled::Done(0));
+    match endpoint(request)? {
+        AnyEndpoint::Stream(endpoint) if length == 0 => {
+            stream::Endpoint::check_send(&endpoint).map(|()| Handled::Done(0))
+        }
+        AnyEndpoint::Stream(endpoint) => {
+            let buffer = LockedBuffer { mdl: request.output_mdl()?, length };
+            stream::Endpoint::send(&endpoint, request, buffer).map(|()| Handled::Pends)
+        }
+        AnyEndpoint::San(endpoint) => san::Endpoint::send(&endpoint, request, length).map(|()| Handled::Pends),
     }
-    let buffer = LockedBuffer { mdl: request.output_mdl()?, length };
-    Endpoint::send(&endpoint, request, buffer).map(|()| Handled::Pends)
 }
 
 fn receive(request: Request, length: usize) -> Result<Handled, NtStatus> {
     let asked = ReceiveRequest::read(request.input())?;
-    let endpoint = file::find(request, asked.endpoint)?;
+    let endpoint = stream(request, asked.endpoint)?;
     let buffer = LockedBuffer { mdl: request.output_mdl()?, length };
     let all = asked.header.flags & RECEIVE_ALL != 0;
-    Endpoint::receive(&endpoint, request, buffer, all).map(|()| Handled::Pends)
+    stream::Endpoint::receive(&endpoint, request, buffer, all).map(|()| Handled::Pends)
 }
 
 fn disconnect(request: Request) -> Result<Handled, NtStatus> {
     let asked = DisconnectRequest::read(request.input())?;
-    let endpoint = file::find(request, asked.endpoint)?;
     let abortive = asked.header.flags & DISCONNECT_ABORTIVE != 0;
-    Endpoint::disconnect(&endpoint, request, abortive).map(|()| Handled::Pends)
+    match file::find(request, asked.endpoint)? {
+        AnyEndpoint::Stream(endpoint) => stream::Endpoint::disconnect(&endpoint, request, abortive)?,
+        AnyEndpoint::San(endpoint) => san::Endpoint::disconnect(&endpoint, request, abortive)?,
+    }
+    Ok(Handled::Pends)
 }
 
 fn query_addresses(request: Request) -> Result<Handled, NtStatus> {
-    let (local, remote) = endpoint(request)?.addresses();
+    let (local, remote) = match endpoint(request)? {
+        AnyEndpoint::Stream(endpoint) => endpoint.addresses(),
+        AnyEndpoint::San(endpoint) => endpoint.addresses(),
+    };
     reply(request, AddressesReply { local: local.protocol(), remote: remote.protocol() }.as_bytes())
 }
 
 fn close(request: Request) -> Result<Handled, NtStatus> {
     let asked = EndpointRequest::read(request.input())?;
     let endpoint = file::take(request, asked.endpoint)?;
-    Endpoint::close(&endpoint, Some(request));
+    endpoint.close(Some(request));
     Ok(Handled::Pends)
+}
+
+fn event_select(request: Request) -> Result<Handled, NtStatus> {
+    let asked = EventSelectRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    let event = event_reference::take(request);
+    if event.is_none() != (asked.mask == 0) {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    san::Endpoint::event_select(&endpoint, event, asked.mask).map(|()| Handled::Done(0))
+}
+
+fn enum_network_events(request: Request) -> Result<Handled, NtStatus> {
+    let asked = EndpointRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    request.check_output(size_of::<san_protocol::NetworkEventsReply>())?;
+    reply(request, endpoint.enum_network_events().as_bytes())
+}
+
+fn decide(request: Request) -> Result<Handled, NtStatus> {
+    let asked = DecideRequest::read(request.input())?;
+    let decision = Decision::from_number(asked.decision).ok_or(NtStatus::INVALID_PARAMETER)?;
+    san::Endpoint::decide(request, asked.endpoint, decision).map(|()| Handled::Done(0))
+}
+
+fn negotiate(request: Request) -> Result<Handled, NtStatus> {
+    let asked = NegotiateRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    let length = usize::try_from(asked.private_length).unwrap_or(usize::MAX);
+    let private = asked.private.get(..length).ok_or(NtStatus::INVALID_BUFFER_SIZE)?;
+    request.check_output(size_of::<NegotiateReply>())?;
+    san::Endpoint::negotiate(&endpoint, request, private, asked.receive_size).map(|()| Handled::Pends)
+}
+
+fn register_memory(request: Request, length: usize) -> Result<Handled, NtStatus> {
+    let asked = RegisterMemoryRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    san::Endpoint::register(&endpoint, request, &asked, length).map(|()| Handled::Pends)
+}
+
+fn query_memory(request: Request) -> Result<Handled, NtStatus> {
+    let asked = MemoryRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    reply(request, endpoint.query_memory(asked.key)?.as_bytes())
+}
+
+fn deregister_memory(request: Request) -> Result<Handled, NtStatus> {
+    let asked = MemoryRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    san::Endpoint::deregister(&endpoint, request, asked.key).map(|()| Handled::Pends)
+}
+
+fn send_registered(request: Request) -> Result<Handled, NtStatus> {
+    let asked = TransferRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    san::Endpoint::send_registered(&endpoint, request, &asked).map(|()| Handled::Pends)
+}
+
+fn receive_registered(request: Request) -> Result<Handled, NtStatus> {
+    let asked = TransferRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    request.check_output(size_of::<ReceiveReply>())?;
+    san::Endpoint::receive_registered(&endpoint, request, &asked).map(|()| Handled::Pends)
+}
+
+fn query_statistics(request: Request) -> Result<Handled, NtStatus> {
+    let asked = EndpointRequest::read(request.input())?;
+    let endpoint = san(request, asked.endpoint)?;
+    reply(request, endpoint.statistics().as_bytes())
 }

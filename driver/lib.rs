@@ -17,11 +17,15 @@ mod continuation;
 mod device;
 mod endpoint;
 mod entry;
+mod event_reference;
 mod file;
 mod ioctl;
 mod nt;
 mod operation;
 mod parameters;
+mod san;
+mod statistics;
+mod stream;
 mod wdf;
 mod wsk;
 

@@ -1,13 +1,21 @@
 //! The kernel's primitives, each wrapped so that the rest of the driver uses it without `unsafe`, or with one stated duty.
 
+mod critical_region;
+mod dpc;
+mod event;
 mod irp;
+mod mdl;
 mod process;
 mod rundown;
 mod shared;
 mod spin_lock;
 mod timer;
 
+pub(crate) use critical_region::CriticalRegion;
+pub(crate) use dpc::Dpc;
+pub(crate) use event::EventObject;
 pub(crate) use irp::{Outcome, Round, WskIrp};
+pub(crate) use mdl::{MdlBuffer, PartialMdl};
 pub(crate) use process::Process;
 pub(crate) use rundown::{Rundown, RundownGuard};
 pub(crate) use shared::Shared;

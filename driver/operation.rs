@@ -4,9 +4,11 @@
     reason = "keeps the operation in the request's context space, shared with the cancel callback and a DPC"
 )]
 
-use crate::endpoint::{Endpoint, Setup};
+use crate::endpoint::AnyEndpoint;
 use crate::file;
-use crate::nt::{Outcome, Round, Shared, Timer, WskIrp};
+use crate::nt::{MdlBuffer, Outcome, PartialMdl, Round, Timer, WskIrp};
+use crate::san;
+use crate::stream;
 use crate::wdf::{self, Request};
 use crate::wsk::SockAddr;
 use core::cell::{Cell, UnsafeCell};
@@ -14,7 +16,9 @@ use core::ffi::c_void;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use san_core::san::Sending;
 use san_protocol::NtStatus;
+use san_protocol::wire::HEADER_SIZE;
 use wdk_sys::{NTSTATUS, PIRP, PKDPC, PVOID, WDFREQUEST};
 use wsk_bindings::WSK_BUF;
 
@@ -28,17 +32,25 @@ pub(crate) enum Kind {
     Wsk,
     /// Waits in a listener's backlog for a connection, for which this id is reserved.
     Accept(u64),
+    /// Waits in a SAN endpoint, and is answered thus.
+    San(san::Answer),
 }
 
 /// Memory that a WSK call refers to until its IRP is completed.
 pub(crate) struct Arguments {
-    pub(crate) setup: Option<Setup>,
+    pub(crate) setup: Option<stream::Setup>,
     pub(crate) address: SockAddr,
     pub(crate) remote: SockAddr,
     pub(crate) buffer: WSK_BUF,
     pub(crate) value: u32,
     /// Of the call before, on its way to the worker.
     pub(crate) outcome: Outcome,
+    /// Header of a SAN message.
+    pub(crate) header: MdlBuffer<{ HEADER_SIZE }>,
+    /// What of a registered region is the message.
+    pub(crate) payload: PartialMdl,
+    /// A SAN message on its way.
+    pub(crate) sending: Option<Sending<()>>,
 }
 
 /// The operation of a pending request.
@@ -48,7 +60,7 @@ pub(crate) struct Arguments {
 pub(crate) struct Operation {
     request: Request,
     kind: Kind,
-    endpoint: Shared<Endpoint>,
+    endpoint: AnyEndpoint,
     irp: WskIrp,
     timer: Timer,
     timer_set: Cell<bool>,
@@ -75,7 +87,7 @@ impl Operation {
     /// Makes the request's operation, and the request cancelable. On failure the request is the caller's to complete.
     ///
     /// IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn begin(request: Request, endpoint: Shared<Endpoint>, kind: Kind) -> Result<Pending, NtStatus> {
+    pub(crate) fn begin(request: Request, endpoint: AnyEndpoint, kind: Kind) -> Result<Pending, NtStatus> {
         // SAFETY: the request is this driver's, and the device gives every request an `Operation` as context.
         let space = unsafe { wdf::context::<Self>(request.handle().cast()) };
         let operation = Self {
@@ -97,6 +109,9 @@ impl Operation {
                 buffer: WSK_BUF { Mdl: core::ptr::null_mut(), Offset: 0, Length: 0 },
                 value: 0,
                 outcome: Outcome::SUCCESS,
+                header: MdlBuffer::new(),
+                payload: PartialMdl::new(),
+                sending: None,
             }),
             next: Cell::new(None),
         };
@@ -113,7 +128,7 @@ impl Operation {
     }
 
     /// The endpoint that the operation is for.
-    pub(crate) fn endpoint(&self) -> &Shared<Endpoint> {
+    pub(crate) fn endpoint(&self) -> &AnyEndpoint {
         &self.endpoint
     }
 
@@ -137,14 +152,16 @@ impl Operation {
         // SAFETY: as above.
         let this = unsafe { operation.as_ref() };
         this.irp.cancel();
-        match this.kind {
-            Kind::Wsk => {}
-            Kind::Accept(id) => {
-                if let Some(pending) = this.endpoint().withdraw_accept(operation) {
-                    file::release_id(this.request, id);
-                    pending.finish_cancelled();
-                }
+        let withdrawn = match (&this.endpoint, this.kind) {
+            (AnyEndpoint::Stream(_), Kind::Wsk | Kind::San(_)) => None,
+            (AnyEndpoint::Stream(endpoint), Kind::Accept(_)) => endpoint.withdraw_accept(operation),
+            (AnyEndpoint::San(endpoint), Kind::Wsk | Kind::Accept(_) | Kind::San(_)) => {
+                san::Endpoint::withdraw(endpoint, operation)
             }
+        };
+        if let Some(pending) = withdrawn {
+            pending.release_reserved_id();
+            pending.finish_cancelled();
         }
         // SAFETY: this callback's own party.
         unsafe { Self::leave(operation) };
@@ -205,8 +222,10 @@ impl Pending {
     pub(crate) fn expire_after(&self, milliseconds: u32) {
         self.timer_set.set(true);
         self.parties.fetch_add(1, Ordering::AcqRel);
-        // SAFETY: set once; the operation does not move, and stays until the DPC has left or the timer has been taken back.
-        unsafe { self.timer.set(milliseconds, Operation::expire, self.0.as_ptr().cast()) };
+        // SAFETY: once for an operation, which does not move.
+        unsafe { self.timer.initialize(Operation::expire, self.0.as_ptr().cast()) };
+        // SAFETY: just initialized; the operation stays until the DPC has left or the timer has been taken back.
+        unsafe { self.timer.set(milliseconds) };
     }
 
     /// Makes a WSK call with the operation's own IRP; see [`Pending::issue_with`].
@@ -292,6 +311,14 @@ impl Pending {
         }
         // SAFETY: the owner's own party.
         unsafe { Operation::leave(self.0) };
+    }
+
+    /// Gives back the id that an accept has not used. IRQL <= DISPATCH_LEVEL; no lock is held.
+    pub(crate) fn release_reserved_id(&self) {
+        match self.kind {
+            Kind::Accept(id) => file::release_id(self.request, id),
+            Kind::Wsk | Kind::San(_) => {}
+        }
     }
 
     /// Ends the operation inside its cancel callback, which is a party still.

@@ -5,8 +5,9 @@ use crate::nt::Process;
 use core::ptr::{self, NonNull};
 use san_protocol::NtStatus;
 use wdk_sys::{
-    _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, NTSTATUS, PCWDF_OBJECT_CONTEXT_TYPE_INFO, PFN_WDF_REQUEST_CANCEL,
-    PMDL, PVOID, ULONG, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST,
+    _WDF_EXECUTION_LEVEL, _WDF_REQUEST_TYPE, _WDF_SYNCHRONIZATION_SCOPE, KPROCESSOR_MODE, NTSTATUS,
+    PCWDF_OBJECT_CONTEXT_TYPE_INFO, PFN_WDF_REQUEST_CANCEL, PMDL, PVOID, ULONG, USHORT, WDF_OBJECT_ATTRIBUTES,
+    WDF_OBJECT_CONTEXT_TYPE_INFO, WDF_REQUEST_PARAMETERS, WDFDEVICE, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST,
     call_unsafe_wdf_function_binding,
 };
 
@@ -22,6 +23,15 @@ pub(crate) const fn size<T>() -> ULONG {
     #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
     {
         size_of::<T>() as ULONG
+    }
+}
+
+/// The same, where the member is a USHORT.
+const fn size16<T>() -> USHORT {
+    const { assert!(size_of::<T>() <= u16::MAX as usize) };
+    #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+    {
+        size_of::<T>() as USHORT
     }
 }
 
@@ -82,6 +92,17 @@ pub(crate) unsafe fn context<T: Context>(object: WDFOBJECT) -> NonNull<T> {
     let space = unsafe { call_unsafe_wdf_function_binding!(WdfObjectGetTypedContextWorker, object, T::type_info()) };
     // SAFETY: an object that has the context gives it; pool blocks are never at address zero.
     unsafe { NonNull::new_unchecked(space.cast()) }
+}
+
+/// The context space of type `T` of an object, if it was given one. IRQL <= DISPATCH_LEVEL.
+///
+/// # Safety
+///
+/// `object` is a live handle.
+pub(crate) unsafe fn optional_context<T: Context>(object: WDFOBJECT) -> Option<NonNull<T>> {
+    // SAFETY: by this function's contract.
+    let space = unsafe { call_unsafe_wdf_function_binding!(WdfObjectGetTypedContextWorker, object, T::type_info()) };
+    NonNull::new(space.cast())
 }
 
 /// A request that this driver has to complete.
@@ -171,6 +192,30 @@ impl Request {
         let irp = unsafe { call_unsafe_wdf_function_binding!(WdfRequestWdmGetIrp, self.0) };
         // SAFETY: the request is not completed, so its IRP is there.
         unsafe { Process::requestor(irp) }
+    }
+
+    /// The control code, if it is a device control request. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn control_code(self) -> Option<u32> {
+        let mut parameters = WDF_REQUEST_PARAMETERS { Size: size16::<WDF_REQUEST_PARAMETERS>(), ..Default::default() };
+        // SAFETY: the request is this driver's; the structure is a local with its size filled in.
+        unsafe { call_unsafe_wdf_function_binding!(WdfRequestGetParameters, self.0, &raw mut parameters) };
+        if parameters.Type != _WDF_REQUEST_TYPE::WdfRequestTypeDeviceControl {
+            return None;
+        }
+        // SAFETY: the member of the union that a device control request uses.
+        Some(unsafe { parameters.Parameters.DeviceIoControl }.IoControlCode)
+    }
+
+    /// Whether the request came from user mode. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn requestor_mode(self) -> KPROCESSOR_MODE {
+        // SAFETY: the request is this driver's.
+        unsafe { call_unsafe_wdf_function_binding!(WdfRequestGetRequestorMode, self.0) }
+    }
+
+    /// Puts a request, which its caller's context has been asked about, into its queue. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn enqueue(self, device: WDFDEVICE) -> Result<(), NtStatus> {
+        // SAFETY: the request is this driver's; on success it is the queue's.
+        check(unsafe { call_unsafe_wdf_function_binding!(WdfDeviceEnqueueRequest, device, self.0) })
     }
 
     /// Lets the request be cancelled; `cancel` may run at once. IRQL <= DISPATCH_LEVEL.

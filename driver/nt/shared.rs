@@ -75,6 +75,11 @@ impl<T> Shared<T> {
         Self::clone(&borrowed)
     }
 
+    /// Whether both refer to the same value.
+    pub(crate) fn is_same(this: &Self, other: &Self) -> bool {
+        this.0 == other.0
+    }
+
     fn counted(&self) -> &Counted<T> {
         // SAFETY: this reference keeps the block alive, and nobody has it mutably.
         unsafe { self.0.as_ref() }

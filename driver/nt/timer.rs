@@ -12,32 +12,44 @@ const MILLISECOND: i64 = 10_000;
 /// What a timer calls when it is due, at DISPATCH_LEVEL, with the context that it was set with.
 pub(crate) type Due = unsafe extern "C" fn(dpc: PKDPC, context: PVOID, argument1: PVOID, argument2: PVOID);
 
-/// A timer that does not move once it is set.
+/// A timer that does not move once it is initialized.
 pub(crate) struct Timer {
     timer: UnsafeCell<MaybeUninit<KTIMER>>,
     dpc: UnsafeCell<MaybeUninit<KDPC>>,
 }
+
+// SAFETY: the kernel synchronizes the use of an initialized timer.
+unsafe impl Sync for Timer {}
+// SAFETY: plain memory until it is initialized.
+unsafe impl Send for Timer {}
 
 impl Timer {
     pub(crate) const fn new() -> Self {
         Self { timer: UnsafeCell::new(MaybeUninit::uninit()), dpc: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
-    /// Has `due` called with `context` after that many milliseconds. IRQL <= DISPATCH_LEVEL.
+    /// Says what it calls, with which context. IRQL <= DISPATCH_LEVEL.
     ///
     /// # Safety
     ///
-    /// It is not set. It stays where it is, and `context` stays valid, until `due` has run or [`Timer::cancel`] has said true.
-    pub(crate) unsafe fn set(&self, milliseconds: u32, due: Due, context: PVOID) {
-        let (timer, dpc) = (self.timer.get().cast::<KTIMER>(), self.dpc.get().cast::<KDPC>());
-        // SAFETY: not set, so nobody else looks at either.
-        unsafe { KeInitializeTimerEx(timer, _TIMER_TYPE::NotificationTimer) };
+    /// Once, before it is set; from now on it stays where it is.
+    pub(crate) unsafe fn initialize(&self, due: Due, context: PVOID) {
+        // SAFETY: nobody else looks at it yet.
+        unsafe { KeInitializeTimerEx(self.timer.get().cast(), _TIMER_TYPE::NotificationTimer) };
         // SAFETY: as above.
-        unsafe { KeInitializeDpc(dpc, Some(due), context) };
+        unsafe { KeInitializeDpc(self.dpc.get().cast(), Some(due), context) };
+    }
+
+    /// Sets it to be due after that many milliseconds. IRQL <= DISPATCH_LEVEL.
+    ///
+    /// # Safety
+    ///
+    /// It is initialized and not set; its context stays valid until `due` has run or [`Timer::cancel`] has said true.
+    pub(crate) unsafe fn set(&self, milliseconds: u32) {
         let mut relative = LARGE_INTEGER::default();
         relative.QuadPart = -(i64::from(milliseconds) * MILLISECOND);
         // SAFETY: both are initialized, non-paged, and stay where they are.
-        unsafe { KeSetTimer(timer, relative, dpc) };
+        unsafe { KeSetTimer(self.timer.get().cast(), relative, self.dpc.get().cast()) };
     }
 
     /// Whether the timer has been taken back before it was due. If not, `due` has run, runs, or will. IRQL <= DISPATCH_LEVEL.

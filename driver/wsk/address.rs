@@ -39,6 +39,11 @@ impl SockAddr {
         self.0
     }
 
+    /// As the standard library has it; the wildcard of IPv4 for what is no address.
+    pub(crate) fn socket_address(&self) -> SocketAddr {
+        self.0.parse().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
+    }
+
     /// Copies the address that a callback was lent.
     ///
     /// # Safety

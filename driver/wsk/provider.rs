@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "registers with WSK and keeps what it writes in a static")]
 
 use crate::nt::{Rundown, RundownGuard, SpinLock};
+use crate::parameters;
 use crate::wdf;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -53,6 +54,8 @@ unsafe impl Sync for Provider {}
 /// The captured NPI in use: it is not released while this exists. One for every endpoint.
 pub(crate) struct ProviderUse {
     npi: WSK_PROVIDER_NPI,
+    /// Whether it is counted as an endpoint.
+    endpoint: bool,
     /// Dropped last: it lets unload go on.
     guard: RundownGuard,
 }
@@ -137,16 +140,38 @@ impl Provider {
 
     /// The NPI, for a new endpoint. IRQL <= DISPATCH_LEVEL.
     ///
-    /// `STATUS_DEVICE_NOT_READY` until it is captured; what the capture failed with, if it has.
+    /// `STATUS_DEVICE_NOT_READY` until it is captured; what the capture failed with, if it has; `STATUS_TOO_MANY_OPENED_FILES`
+    /// at the limit of endpoints.
     pub(crate) fn acquire(&'static self) -> Result<ProviderUse, NtStatus> {
+        let (npi, guard) = self.captured()?;
+        self.count_endpoint()?;
+        Ok(ProviderUse { npi, endpoint: true, guard })
+    }
+
+    /// The NPI for a listener of the driver's own: to keep, and for the call that opens it. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn acquire_for_listener(&'static self) -> Result<(ProviderUse, ProviderUse), NtStatus> {
+        let (npi, kept) = self.captured()?;
+        let used = kept.another().ok_or(NtStatus::DEVICE_NOT_READY)?;
+        Ok((ProviderUse { npi, endpoint: false, guard: kept }, ProviderUse { npi, endpoint: false, guard: used }))
+    }
+
+    fn captured(&'static self) -> Result<(WSK_PROVIDER_NPI, RundownGuard), NtStatus> {
         let npi = match *self.capture.lock() {
             Capture::Captured(npi, _) => npi,
             Capture::Failed(status) => return Err(status),
             Capture::Unregistered | Capture::Waiting | Capture::Ended => return Err(NtStatus::DEVICE_NOT_READY),
         };
         let guard = self.uses.acquire().ok_or(NtStatus::DEVICE_NOT_READY)?;
-        self.endpoints.fetch_add(1, Ordering::Relaxed);
-        Ok(ProviderUse { npi, guard })
+        Ok((npi, guard))
+    }
+
+    /// Counts an endpoint in, unless there are as many as there may be.
+    fn count_endpoint(&self) -> Result<(), NtStatus> {
+        if self.endpoints.fetch_add(1, Ordering::Relaxed) < parameters::get().endpoints {
+            return Ok(());
+        }
+        self.endpoints.fetch_sub(1, Ordering::Relaxed);
+        Err(NtStatus::TOO_MANY_OPENED_FILES)
     }
 
     /// What the device says of itself. IRQL <= DISPATCH_LEVEL.
@@ -181,8 +206,8 @@ impl ProviderUse {
     /// A further use, for a connection that a listener lets in. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn another(&self) -> Option<Self> {
         let guard = self.guard.another()?;
-        PROVIDER.endpoints.fetch_add(1, Ordering::Relaxed);
-        Some(Self { npi: self.npi, guard })
+        PROVIDER.count_endpoint().ok()?;
+        Some(Self { npi: self.npi, endpoint: true, guard })
     }
 
     pub(super) fn client(&self) -> *mut core::ffi::c_void {
@@ -197,6 +222,9 @@ impl ProviderUse {
 
 impl Drop for ProviderUse {
     fn drop(&mut self) {
+        if !self.endpoint {
+            return;
+        }
         PROVIDER.endpoints.fetch_sub(1, Ordering::Relaxed);
     }
 }

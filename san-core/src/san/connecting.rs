@@ -9,6 +9,15 @@ use san_protocol::wire::{ConnectRequest, ControlMessage, Header, MessageType, Re
 use san_protocol::{FD_CONNECT, NtStatus};
 
 impl<C, W, M: Copy> Endpoint<C, W, M> {
+    /// Whether it may be bound.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_INVALID_PARAMETER`: bound already (WSPBind: WSAEINVAL).
+    pub fn check_bind(&self) -> Result<(), NtStatus> {
+        self.state.may_become(State::Bound).map_err(IllegalTransition::status)
+    }
+
     /// Binds to a SAN address and port, which the caller has reserved; `native` is the address behind it, `None` for the
     /// wildcard, which can only listen. `waiter` completes with [`Reply::Bound`].
     ///
@@ -16,8 +25,8 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
     ///
     /// `STATUS_INVALID_PARAMETER`: bound already (WSPBind: WSAEINVAL).
     pub fn bind(&mut self, waiter: W, local: SocketAddr, native: Option<SocketAddr>) -> Result<(), (W, NtStatus)> {
-        if let Err(illegal) = self.state.may_become(State::Bound) {
-            return Err((waiter, illegal.status()));
+        if let Err(status) = self.check_bind() {
+            return Err((waiter, status));
         }
         let waiter = self.admit(waiter)?;
         (self.state, self.local, self.native) = (State::Bound, Some(local), native);

@@ -6,13 +6,29 @@ use san_protocol::NtStatus;
 use san_protocol::wire::{Header, MAX_CREDITS, MessageType};
 
 /// A send on its way; it comes back by [`Endpoint::sent`].
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sending<W> {
     /// The request.
     pub waiter: W,
     /// The region that it sends from.
     key: Option<u64>,
     length: u32,
+}
+
+impl<W> Sending<W> {
+    /// Takes the request out, for it to have the rest inside itself while it is on its way.
+    pub fn split(self) -> (W, Sending<()>) {
+        let Self { waiter, key, length } = self;
+        (waiter, Sending { waiter: (), key, length })
+    }
+}
+
+impl Sending<()> {
+    /// Puts the request back.
+    pub fn with<W>(self, waiter: W) -> Sending<W> {
+        let Self { waiter: (), key, length } = self;
+        Sending { waiter, key, length }
+    }
 }
 
 #[derive(Debug)]

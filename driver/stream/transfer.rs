@@ -1,6 +1,7 @@
 //! What a connected endpoint does: send, receive, disconnect; and options.
 
 use super::{Endpoint, Role, option_name};
+use crate::endpoint::AnyEndpoint;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Kind, Operation, Pending};
 use crate::wdf::Request;
@@ -28,7 +29,7 @@ impl Endpoint {
     /// Sends the buffer, straight from the caller's pages. Sends go out in the order they are made. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn send(this: &Shared<Self>, request: Request, buffer: LockedBuffer) -> Result<(), NtStatus> {
         let call = Self::call_connection(this, |connection| connection.admit_send())?;
-        let mut pending = Operation::begin(request, this.clone(), Kind::Wsk)?;
+        let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().buffer = buffer.wsk_buf();
         let ended = pending.issue(finish, |irp, arguments| call.socket.send(&arguments.buffer, irp));
         drop(call);
@@ -44,7 +45,7 @@ impl Endpoint {
         all: bool,
     ) -> Result<(), NtStatus> {
         let call = Self::call_connection(this, |connection| connection.admit_receive())?;
-        let mut pending = Operation::begin(request, this.clone(), Kind::Wsk)?;
+        let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().buffer = buffer.wsk_buf();
         let ended = pending.issue(finish, |irp, arguments| call.socket.receive(&arguments.buffer, all, irp));
         drop(call);
@@ -60,7 +61,7 @@ impl Endpoint {
     /// Ends this side's sending, or resets the connection. A graceful disconnect may pend as long as the peer does not
     /// acknowledge; an abortive one, a cancel or a close ends it. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn disconnect(this: &Shared<Self>, request: Request, abortive: bool) -> Result<(), NtStatus> {
-        let pending = Operation::begin(request, this.clone(), Kind::Wsk)?;
+        let pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         // From here on nothing more is sent, so it comes last: a request that was cancelled before has ended nothing.
         match Self::call_connection(this, |connection| connection.begin_disconnect(abortive)) {
             Ok(call) => {
@@ -108,7 +109,7 @@ impl Endpoint {
             }
             inner.call(this)?
         };
-        let mut pending = Operation::begin(request, this.clone(), Kind::Wsk)?;
+        let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().value = on.into();
         let ended =
             pending.issue(finish, |irp, arguments| call.socket.set_option(option_name(option), &arguments.value, irp));
@@ -129,7 +130,10 @@ fn finish(pending: Pending, outcome: Outcome) {
     if outcome.status == NtStatus::FILE_FORCED_CLOSED {
         let endpoint = pending.endpoint().clone();
         pending.finish(outcome.status, outcome.information);
-        Endpoint::socket_lost(&endpoint);
+        match endpoint {
+            AnyEndpoint::Stream(endpoint) => Endpoint::socket_lost(&endpoint),
+            AnyEndpoint::San(_) => {}
+        }
     } else {
         pending.finish(outcome.status, outcome.information);
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "WSK's event callbacks get the endpoint as a raw pointer")]
 
 use super::{Endpoint, Role, refused};
+use crate::endpoint::AnyEndpoint;
 use crate::file;
 use crate::nt::Shared;
 use crate::operation::{Kind, Operation, Pending};
@@ -40,7 +41,7 @@ impl Endpoint {
     pub(crate) fn accept(this: &Shared<Self>, request: Request) -> Result<(), NtStatus> {
         request.check_output(size_of::<AcceptReply>())?;
         let id = file::reserve_id(request)?;
-        let pending = match Operation::begin(request, this.clone(), Kind::Accept(id)) {
+        let pending = match Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Accept(id)) {
             Ok(pending) => pending,
             Err(status) => {
                 file::release_id(request, id);
@@ -88,10 +89,7 @@ impl Endpoint {
 
     /// Ends an accept that has got no connection. IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(super) fn fail_accept(accept: Pending, status: NtStatus) {
-        match accept.kind() {
-            Kind::Accept(id) => file::release_id(accept.request(), id),
-            Kind::Wsk => {}
-        }
+        accept.release_reserved_id();
         accept.finish(status, 0);
     }
 }
@@ -103,7 +101,9 @@ fn deliver(connection: Shared<Endpoint>, accept: Pending) -> Result<(), Shared<E
     let Kind::Accept(endpoint) = accept.kind() else { return Err(connection) };
     let reply = AcceptReply { endpoint, local: local.protocol(), remote: remote.protocol() };
     let written = accept.request().write_output(reply.as_bytes());
-    match written.and_then(|length| file::fill_id(accept.request(), endpoint, connection.clone()).map(|()| length)) {
+    match written.and_then(|length| {
+        file::fill_id(accept.request(), endpoint, AnyEndpoint::Stream(connection.clone())).map(|()| length)
+    }) {
         Ok(length) => {
             accept.finish(NtStatus::SUCCESS, length);
             Ok(())

@@ -4,6 +4,7 @@
 use super::teardown::SetupUnderWay;
 use super::{Endpoint, LISTEN_DISPATCH, Role, refused};
 use crate::continuation;
+use crate::endpoint::AnyEndpoint;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Arguments, Kind, Operation, Pending};
 use crate::wdf::Request;
@@ -59,9 +60,9 @@ enum Next {
 impl Endpoint {
     /// Binds to `address`. The request is completed with an [`AddressReply`]. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn bind(this: Shared<Self>, request: Request, address: SocketAddr) -> Result<(), NtStatus> {
-        let pending = Operation::begin(request, this, Kind::Wsk)?;
+        let pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         let begun = {
-            let mut inner = pending.endpoint().inner.lock();
+            let mut inner = this.inner.lock();
             let begun = match &mut inner.role {
                 Role::Connection(connection) => connection.begin_bind().map(|()| false),
                 Role::Listener(listener) => listener.begin_bind().map(|()| true),
@@ -74,7 +75,7 @@ impl Endpoint {
         match begun {
             Ok(listening) => {
                 let setup = Setup { goal: Goal::Bind, step: Step::Open, listening, target: address.into() };
-                run(pending, setup, None);
+                run(&this, pending, setup, None);
             }
             Err(refusal) => pending.finish(refused(refusal), 0),
         }
@@ -88,9 +89,9 @@ impl Endpoint {
         address: SocketAddr,
         timeout: u32,
     ) -> Result<(), NtStatus> {
-        let pending = Operation::begin(request, this, Kind::Wsk)?;
+        let pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         let begun = {
-            let mut inner = pending.endpoint().inner.lock();
+            let mut inner = this.inner.lock();
             let begun = match &mut inner.role {
                 Role::Connection(connection) => connection.begin_connect().map_err(refused),
                 Role::Listener(_) => Err(NtStatus::NOT_SUPPORTED),
@@ -110,7 +111,7 @@ impl Endpoint {
                     pending.expire_after(timeout);
                 }
                 let setup = Setup { goal: Goal::Connect, step, listening: false, target: address.into() };
-                run(pending, setup, None);
+                run(&this, pending, setup, None);
             }
             Err(status) => pending.finish(status, 0),
         }
@@ -119,25 +120,25 @@ impl Endpoint {
 }
 
 /// Goes on with a setup whose call has ended elsewhere. IRQL = PASSIVE_LEVEL; on the continuation worker.
-pub(crate) fn resume(mut pending: Pending, outcome: Outcome) {
+pub(crate) fn resume(endpoint: &Shared<Endpoint>, mut pending: Pending, outcome: Outcome) {
     if let Some(setup) = pending.arguments().setup {
-        run(pending, setup, Some(outcome));
+        run(endpoint, pending, setup, Some(outcome));
     }
 }
 
 /// Makes the calls of a setup until one of them pends, or it is over. `outcome`: of the step that `setup` is at; none to
 /// begin with it.
-fn run(mut pending: Pending, mut setup: Setup, mut outcome: Option<Outcome>) {
+fn run(endpoint: &Shared<Endpoint>, mut pending: Pending, mut setup: Setup, mut outcome: Option<Outcome>) {
     loop {
         let next = match outcome {
             None => Next::Call(setup.step),
-            Some(outcome) => setup.after(&mut pending, outcome),
+            Some(outcome) => setup.after(endpoint, &mut pending, outcome),
         };
         match next {
-            Next::Done(result) => return finish(pending, setup, result),
+            Next::Done(result) => return finish(endpoint, pending, setup, result),
             Next::Call(step) => setup.step = step,
         }
-        match setup.call(pending) {
+        match setup.call(endpoint, pending) {
             None => return,
             Some((owner, ended)) => (pending, outcome) = (owner, Some(ended)),
         }
@@ -146,14 +147,13 @@ fn run(mut pending: Pending, mut setup: Setup, mut outcome: Option<Outcome>) {
 
 impl Setup {
     /// What follows when the current step has ended with `outcome`.
-    fn after(&self, pending: &mut Pending, outcome: Outcome) -> Next {
+    fn after(&self, endpoint: &Shared<Endpoint>, pending: &mut Pending, outcome: Outcome) -> Next {
         let result = if outcome.status.is_success() { Ok(()) } else { Err(outcome.status) };
         match (self.step, result) {
             (Step::Open | Step::OpenAndConnect, Err(status)) => Next::Done(Err(status)),
             (Step::Abandon(status), _) => {
-                let endpoint = Shared::as_ptr(pending.endpoint()).cast();
                 // SAFETY: the endpoint's socket, which that step closed.
-                unsafe { Endpoint::closed(endpoint, outcome) };
+                unsafe { Endpoint::closed(Shared::as_ptr(endpoint).cast(), outcome) };
                 Next::Done(Err(status))
             }
             (
@@ -165,16 +165,16 @@ impl Setup {
                     return Next::Done(Err(NtStatus::UNSUCCESSFUL));
                 };
                 // The socket's reference to the endpoint, until `Endpoint::closed`.
-                let _ = Shared::into_raw(pending.endpoint().clone());
-                pending.endpoint().inner.lock().socket = Some(socket);
+                let _ = Shared::into_raw(endpoint.clone());
+                endpoint.inner.lock().socket = Some(socket);
                 match self.step {
                     Step::OpenAndConnect => Next::Call(Step::LocalAddress),
                     _ if self.listening => Next::Call(Step::ConditionalAccept),
-                    _ => Self::option_or_bind(pending, 0),
+                    _ => Self::option_or_bind(endpoint, 0),
                 }
             }
-            (Step::ConditionalAccept, Ok(())) => Self::option_or_bind(pending, 0),
-            (Step::Option(next), Ok(())) => Self::option_or_bind(pending, next),
+            (Step::ConditionalAccept, Ok(())) => Self::option_or_bind(endpoint, 0),
+            (Step::Option(next), Ok(())) => Self::option_or_bind(endpoint, next),
             (Step::Bind, Ok(())) => match self.goal {
                 Goal::Bind => Next::Call(Step::LocalAddress),
                 Goal::Connect => Next::Call(Step::Connect),
@@ -182,23 +182,22 @@ impl Setup {
             (Step::Connect, Ok(())) => Next::Call(Step::LocalAddress),
             (Step::LocalAddress, Ok(())) => {
                 let local = pending.arguments().address;
-                pending.endpoint().inner.lock().local = local;
+                endpoint.inner.lock().local = local;
                 Next::Done(Ok(()))
             }
         }
     }
 
     /// The next option that is set, at or behind `position`, or else bind.
-    fn option_or_bind(pending: &Pending, position: usize) -> Next {
-        match pending.endpoint().inner.lock().options.next_from(position) {
+    fn option_or_bind(endpoint: &Endpoint, position: usize) -> Next {
+        match endpoint.inner.lock().options.next_from(position) {
             Some(_) => Next::Call(Step::Option(position)),
             None => Next::Call(Step::Bind),
         }
     }
 
     /// Makes the call of the current step.
-    fn call(&mut self, mut pending: Pending) -> Option<(Pending, Outcome)> {
-        let endpoint = pending.endpoint().clone();
+    fn call(&mut self, endpoint: &Shared<Endpoint>, mut pending: Pending) -> Option<(Pending, Outcome)> {
         let socket = endpoint.inner.lock().socket;
         let listening = self.listening;
         // What the call refers to has to outlive it, so it goes into the operation.
@@ -211,7 +210,7 @@ impl Setup {
         match self.step {
             Step::Open => {
                 let category = if listening {
-                    Category::Listen(&LISTEN_DISPATCH, Shared::as_ptr(&endpoint).cast())
+                    Category::Listen(&LISTEN_DISPATCH, Shared::as_ptr(endpoint).cast())
                 } else {
                     Category::Connection
                 };
@@ -283,8 +282,7 @@ fn later(pending: Pending, outcome: Outcome) {
 }
 
 /// The setup is over.
-fn finish(pending: Pending, setup: Setup, result: Result<(), NtStatus>) {
-    let endpoint = pending.endpoint().clone();
+fn finish(endpoint: &Shared<Endpoint>, pending: Pending, setup: Setup, result: Result<(), NtStatus>) {
     let (closing, under_way) = {
         let mut inner = endpoint.inner.lock();
         match (&mut inner.role, result) {
@@ -301,7 +299,7 @@ fn finish(pending: Pending, setup: Setup, result: Result<(), NtStatus>) {
         (!matches!(inner.teardown, super::Teardown::None), inner.setup.take())
     };
     drop(under_way);
-    Endpoint::proceed_with_teardown(&endpoint);
+    Endpoint::proceed_with_teardown(endpoint);
     let reply = match result {
         Ok(()) if closing => Err(NtStatus::CANCELLED),
         Err(NtStatus::CANCELLED) if pending.has_expired() => Err(NtStatus::IO_TIMEOUT),
@@ -314,7 +312,6 @@ fn finish(pending: Pending, setup: Setup, result: Result<(), NtStatus>) {
             }
         },
     };
-    drop(endpoint);
     match reply {
         Ok(length) => pending.finish(NtStatus::SUCCESS, length),
         Err(status) => pending.finish(status, 0),

@@ -45,7 +45,7 @@ impl Endpoint {
     ///
     /// IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(crate) fn close(this: &Shared<Self>, request: Option<Request>) {
-        this.close_request.0.set(request);
+        this.close_request.set(request);
         Self::end(this, Ended::Closing);
     }
 

@@ -1,0 +1,84 @@
+//! Registered memory: the caller's pages, locked as long as their REGISTER_MEMORY request pends.
+#![allow(unsafe_code, reason = "carries the MDL of a pending request to other threads")]
+
+use crate::file;
+use crate::parameters;
+use crate::wdf::Request;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use san_protocol::NtStatus;
+use wdk_sys::MDL;
+
+/// Locked memory of a request that pends; none for a message of nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct LockedMemory(Option<NonNull<MDL>>);
+
+// SAFETY: the MDL of a pending request, which anybody may hand to WSK.
+unsafe impl Send for LockedMemory {}
+
+impl LockedMemory {
+    pub(super) const NOTHING: Self = Self(None);
+
+    /// What the request's output buffer is. IRQL <= DISPATCH_LEVEL.
+    pub(super) fn of(request: Request) -> Result<Self, NtStatus> {
+        request.output_mdl().map(|mdl| Self(Some(mdl)))
+    }
+
+    pub(super) fn mdl(self) -> Option<NonNull<MDL>> {
+        self.0
+    }
+}
+
+/// How much memory is registered; of a handle, or of all.
+#[derive(Debug)]
+pub(crate) struct PinnedMemory {
+    regions: AtomicU32,
+    bytes: AtomicU64,
+}
+
+/// Of all handles.
+pub(crate) static PINNED: PinnedMemory = PinnedMemory::new();
+
+impl PinnedMemory {
+    pub(crate) const fn new() -> Self {
+        Self { regions: AtomicU32::new(0), bytes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn regions(&self) -> u32 {
+        self.regions.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a region in, unless that goes past a limit.
+    fn charge(&self, bytes: u64, most_regions: u32, most_bytes: u64) -> Result<(), NtStatus> {
+        let regions = self.regions.fetch_add(1, Ordering::Relaxed);
+        let pinned = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if regions < most_regions && pinned.saturating_add(bytes) <= most_bytes {
+            return Ok(());
+        }
+        self.release(bytes);
+        Err(NtStatus::INSUFFICIENT_RESOURCES)
+    }
+
+    fn release(&self, bytes: u64) {
+        self.regions.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Counts a region in, for the request's handle and for all. IRQL <= DISPATCH_LEVEL.
+pub(super) fn charge(request: &Request, bytes: u64) -> Result<(), NtStatus> {
+    let limits = parameters::get();
+    let of_handle = file::pinned(request);
+    of_handle.charge(bytes, limits.regions_per_handle, limits.pinned_per_handle)?;
+    PINNED.charge(bytes, limits.regions, limits.pinned).inspect_err(|_| of_handle.release(bytes))
+}
+
+/// Counts it out again, before its request is completed. IRQL <= DISPATCH_LEVEL.
+pub(super) fn release(request: &Request, bytes: u64) {
+    file::pinned(request).release(bytes);
+    PINNED.release(bytes);
+}
