@@ -1,5 +1,12 @@
 //! Control codes, built as `CTL_CODE` of the WDK (devioctl.h) builds them.
 
+use crate::request::{
+    AcceptReply, AddressReply, AddressesReply, BindRequest, ConnectRequest, CreateReply, CreateRequest, DecideRequest,
+    DeviceStatistics, DisconnectRequest, EndpointRequest, EndpointStatistics, EventSelectRequest, ListenRequest,
+    MemoryReply, MemoryRequest, NegotiateReply, NegotiateRequest, NetworkEventsReply, ReceiveReply, ReceiveRequest,
+    RegisterMemoryRequest, SetOptionRequest, StatusReply, TransferRequest, VersionReply,
+};
+
 /// `FILE_DEVICE_SANWSK`: a device type of the range left to vendors (0x8000 and above).
 pub const FILE_DEVICE_SANWSK: u32 = 0x8057;
 
@@ -29,8 +36,20 @@ pub const fn ctl_code(device_type: u32, function: u32, method: Method, access: A
     (device_type << 16) | ((access as u32) << 14) | (function << 2) | method as u32
 }
 
+/// A structure that a request or a reply consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Structure {
+    /// Its name; "()" for none.
+    pub name: &'static str,
+    /// Its length in bytes.
+    pub size: usize,
+}
+
 macro_rules! control_codes {
-    ($($(#[$doc:meta])* $name:ident, $constant:ident = $function:literal, $method:ident, $access:ident;)*) => {
+    ($(
+        $(#[$doc:meta])* $name:ident, $constant:ident = $function:literal, $method:ident, $access:ident,
+        $input:ty => $output:ty;
+    )*) => {
         /// What a request asks for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ControlCode { $($(#[$doc])* $name,)* }
@@ -56,6 +75,34 @@ macro_rules! control_codes {
                 match self { $(Self::$name => $constant,)* }
             }
 
+            /// The name of that number.
+            #[must_use]
+            pub const fn constant_name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($constant),)* }
+            }
+
+            /// What its input consists of.
+            #[must_use]
+            pub const fn input(self) -> Structure {
+                match self {
+                    $(Self::$name => Structure { name: stringify!($input), size: size_of::<$input>() },)*
+                }
+            }
+
+            /// What it is answered by. Where that is nothing, the output buffer may still hold data: see the code.
+            #[must_use]
+            pub const fn output(self) -> Structure {
+                match self {
+                    $(Self::$name => Structure { name: stringify!($output), size: size_of::<$output>() },)*
+                }
+            }
+
+            /// The access that the handle needs.
+            #[must_use]
+            pub const fn access(self) -> Access {
+                match self { $(Self::$name => Access::$access,)* }
+            }
+
             /// How its buffers travel.
             #[must_use]
             pub const fn method(self) -> Method {
@@ -67,64 +114,64 @@ macro_rules! control_codes {
 
 control_codes! {
     /// Which driver and protocol this is. Output: [`VersionReply`](crate::VersionReply). Asks for no access.
-    QueryVersion, IOCTL_SANWSK_QUERY_VERSION = 0x800, Buffered, Any;
+    QueryVersion, IOCTL_SANWSK_QUERY_VERSION = 0x800, Buffered, Any, () => VersionReply;
     /// The state of the device. Output: [`StatusReply`](crate::StatusReply). Asks for no access.
-    QueryStatus, IOCTL_SANWSK_QUERY_STATUS = 0x801, Buffered, Any;
+    QueryStatus, IOCTL_SANWSK_QUERY_STATUS = 0x801, Buffered, Any, () => StatusReply;
     /// Makes an endpoint. Input: [`CreateRequest`](crate::CreateRequest). Output: [`CreateReply`](crate::CreateReply).
-    Create, IOCTL_SANWSK_CREATE = 0x810, Buffered, ReadWrite;
+    Create, IOCTL_SANWSK_CREATE = 0x810, Buffered, ReadWrite, CreateRequest => CreateReply;
     /// Sets an option. Input: [`SetOptionRequest`](crate::SetOptionRequest).
-    SetOption, IOCTL_SANWSK_SET_OPTION = 0x811, Buffered, ReadWrite;
+    SetOption, IOCTL_SANWSK_SET_OPTION = 0x811, Buffered, ReadWrite, SetOptionRequest => ();
     /// Binds to a local address. Input: [`BindRequest`](crate::BindRequest). Output: [`AddressReply`](crate::AddressReply).
-    Bind, IOCTL_SANWSK_BIND = 0x812, Buffered, ReadWrite;
+    Bind, IOCTL_SANWSK_BIND = 0x812, Buffered, ReadWrite, BindRequest => AddressReply;
     /// Connects; pends until connected. Input: [`ConnectRequest`](crate::ConnectRequest).
-    Connect, IOCTL_SANWSK_CONNECT = 0x813, Buffered, ReadWrite;
+    Connect, IOCTL_SANWSK_CONNECT = 0x813, Buffered, ReadWrite, ConnectRequest => ();
     /// Opens the backlog of a bound endpoint. Input: [`ListenRequest`](crate::ListenRequest).
-    Listen, IOCTL_SANWSK_LISTEN = 0x814, Buffered, ReadWrite;
+    Listen, IOCTL_SANWSK_LISTEN = 0x814, Buffered, ReadWrite, ListenRequest => ();
     /// Takes a connection; pends until there is one. Input: [`EndpointRequest`](crate::EndpointRequest).
     /// Output: [`AcceptReply`](crate::AcceptReply).
-    Accept, IOCTL_SANWSK_ACCEPT = 0x815, Buffered, ReadWrite;
+    Accept, IOCTL_SANWSK_ACCEPT = 0x815, Buffered, ReadWrite, EndpointRequest => AcceptReply;
     /// Sends the output buffer; completes when TCP has taken all of it. On a SAN endpoint the buffer is one message. Input: [`EndpointRequest`](crate::EndpointRequest).
-    Send, IOCTL_SANWSK_SEND = 0x816, InDirect, ReadWrite;
+    Send, IOCTL_SANWSK_SEND = 0x816, InDirect, ReadWrite, EndpointRequest => ();
     /// Receives into the output buffer; zero bytes mean that the peer has ended its side. Streams only.
     /// Input: [`ReceiveRequest`](crate::ReceiveRequest).
-    Receive, IOCTL_SANWSK_RECEIVE = 0x817, OutDirect, ReadWrite;
+    Receive, IOCTL_SANWSK_RECEIVE = 0x817, OutDirect, ReadWrite, ReceiveRequest => ();
     /// Ends the connection, gracefully or not. Input: [`DisconnectRequest`](crate::DisconnectRequest).
-    Disconnect, IOCTL_SANWSK_DISCONNECT = 0x818, Buffered, ReadWrite;
+    Disconnect, IOCTL_SANWSK_DISCONNECT = 0x818, Buffered, ReadWrite, DisconnectRequest => ();
     /// Local and remote address. Input: [`EndpointRequest`](crate::EndpointRequest). Output:
     /// [`AddressesReply`](crate::AddressesReply).
-    QueryAddresses, IOCTL_SANWSK_QUERY_ADDRESSES = 0x819, Buffered, ReadWrite;
+    QueryAddresses, IOCTL_SANWSK_QUERY_ADDRESSES = 0x819, Buffered, ReadWrite, EndpointRequest => AddressesReply;
     /// Closes an endpoint; completes when nothing of it is left. Input: [`EndpointRequest`](crate::EndpointRequest).
-    Close, IOCTL_SANWSK_CLOSE = 0x81A, Buffered, ReadWrite;
+    Close, IOCTL_SANWSK_CLOSE = 0x81A, Buffered, ReadWrite, EndpointRequest => ();
     /// Names the event object and the network events that set it; makes the endpoint non-blocking.
     /// Input: [`EventSelectRequest`](crate::EventSelectRequest).
-    EventSelect, IOCTL_SANWSK_EVENT_SELECT = 0x820, Buffered, ReadWrite;
+    EventSelect, IOCTL_SANWSK_EVENT_SELECT = 0x820, Buffered, ReadWrite, EventSelectRequest => ();
     /// Takes the network events that were recorded and resets the event. Input: [`EndpointRequest`](crate::EndpointRequest).
     /// Output: [`NetworkEventsReply`](crate::NetworkEventsReply).
-    EnumNetworkEvents, IOCTL_SANWSK_ENUM_NETWORK_EVENTS = 0x821, Buffered, ReadWrite;
+    EnumNetworkEvents, IOCTL_SANWSK_ENUM_NETWORK_EVENTS = 0x821, Buffered, ReadWrite, EndpointRequest => NetworkEventsReply;
     /// Accepts or rejects an undecided endpoint. Input: [`DecideRequest`](crate::DecideRequest).
-    Decide, IOCTL_SANWSK_DECIDE = 0x822, Buffered, ReadWrite;
+    Decide, IOCTL_SANWSK_DECIDE = 0x822, Buffered, ReadWrite, DecideRequest => ();
     /// Exchanges the session message with the peer; pends until the peer's has come.
     /// Input: [`NegotiateRequest`](crate::NegotiateRequest). Output: [`NegotiateReply`](crate::NegotiateReply).
-    Negotiate, IOCTL_SANWSK_NEGOTIATE = 0x823, Buffered, ReadWrite;
+    Negotiate, IOCTL_SANWSK_NEGOTIATE = 0x823, Buffered, ReadWrite, NegotiateRequest => NegotiateReply;
     /// Registers the output buffer as memory to send from or receive into; pends as long as it is registered.
     /// Input: [`RegisterMemoryRequest`](crate::RegisterMemoryRequest).
-    RegisterMemory, IOCTL_SANWSK_REGISTER_MEMORY = 0x824, OutDirect, ReadWrite;
+    RegisterMemory, IOCTL_SANWSK_REGISTER_MEMORY = 0x824, OutDirect, ReadWrite, RegisterMemoryRequest => ();
     /// A registration as it stands. Input: [`MemoryRequest`](crate::MemoryRequest). Output: [`MemoryReply`](crate::MemoryReply).
-    QueryMemory, IOCTL_SANWSK_QUERY_MEMORY = 0x825, Buffered, ReadWrite;
+    QueryMemory, IOCTL_SANWSK_QUERY_MEMORY = 0x825, Buffered, ReadWrite, MemoryRequest => MemoryReply;
     /// Ends a registration; pends until no operation uses it. Input: [`MemoryRequest`](crate::MemoryRequest).
-    DeregisterMemory, IOCTL_SANWSK_DEREGISTER_MEMORY = 0x826, Buffered, ReadWrite;
+    DeregisterMemory, IOCTL_SANWSK_DEREGISTER_MEMORY = 0x826, Buffered, ReadWrite, MemoryRequest => ();
     /// Sends a slice of registered memory as one message; information is its length.
     /// Input: [`TransferRequest`](crate::TransferRequest).
-    SendRegistered, IOCTL_SANWSK_SEND_REGISTERED = 0x827, Buffered, ReadWrite;
+    SendRegistered, IOCTL_SANWSK_SEND_REGISTERED = 0x827, Buffered, ReadWrite, TransferRequest => ();
     /// Posts a slice of registered memory for one message; pends until it has come.
     /// Input: [`TransferRequest`](crate::TransferRequest). Output: [`ReceiveReply`](crate::ReceiveReply).
-    ReceiveRegistered, IOCTL_SANWSK_RECEIVE_REGISTERED = 0x828, Buffered, ReadWrite;
+    ReceiveRegistered, IOCTL_SANWSK_RECEIVE_REGISTERED = 0x828, Buffered, ReadWrite, TransferRequest => ReceiveReply;
     /// What an endpoint has done and holds. Input: [`EndpointRequest`](crate::EndpointRequest).
     /// Output: [`EndpointStatistics`](crate::EndpointStatistics).
-    QueryStatistics, IOCTL_SANWSK_QUERY_STATISTICS = 0x829, Buffered, ReadWrite;
+    QueryStatistics, IOCTL_SANWSK_QUERY_STATISTICS = 0x829, Buffered, ReadWrite, EndpointRequest => EndpointStatistics;
     /// What the device has done and holds, of all handles. Output: [`DeviceStatistics`](crate::DeviceStatistics).
     /// Asks for no access.
-    QueryDeviceStatistics, IOCTL_SANWSK_QUERY_DEVICE_STATISTICS = 0x82A, Buffered, Any;
+    QueryDeviceStatistics, IOCTL_SANWSK_QUERY_DEVICE_STATISTICS = 0x82A, Buffered, Any, () => DeviceStatistics;
 }
 
 #[cfg(test)]
@@ -143,6 +190,7 @@ mod tests {
             assert_eq!(ControlCode::from_value(code.value()), Some(*code));
             assert!(!ControlCode::ALL[..index].iter().any(|other| other.value() == code.value()));
             assert_eq!(code.value() & 3, code.method() as u32);
+            assert_eq!((code.value() >> 14) & 3, code.access() as u32);
         }
     }
 }

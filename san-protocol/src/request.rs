@@ -7,24 +7,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Names an endpoint for the handle that made it; never used again once the endpoint is closed.
 pub type EndpointId = u64;
 
-/// First field of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Header {
-    /// [`PROTOCOL_VERSION`].
-    pub version: u32,
-    /// Flags of the request; bits without a meaning for it must be zero.
-    pub flags: u32,
-}
-
-impl Header {
-    /// The header of a request with these flags.
-    #[must_use]
-    pub const fn new(flags: u32) -> Self {
-        Self { version: PROTOCOL_VERSION, flags }
-    }
-}
-
 /// A request structure, read from an input buffer by [`Request::read`].
 pub trait Request: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
     /// The flags that the request knows.
@@ -58,17 +40,60 @@ pub trait Request: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {
 }
 
 macro_rules! structures {
-    ($($(#[$doc:meta])* $name:ident: $size:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $size:literal { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+    $(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C)]
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
 
         const _: () = assert!(size_of::<$name>() == $size);
-    )*};
+    )*
+
+        /// The layout of every structure, as the compiler has laid it out, for those who describe or check it.
+        pub const LAYOUTS: &[Layout] = &[$(Layout {
+            name: stringify!($name),
+            size: size_of::<$name>(),
+            fields: &[$(Field {
+                name: stringify!($field),
+                offset: core::mem::offset_of!($name, $field),
+                size: size_of::<$type>(),
+            },)*],
+        },)*];
+    };
+}
+
+/// How a structure lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Its name.
+    pub name: &'static str,
+    /// Its length in bytes.
+    pub size: usize,
+    /// Its fields, in their order.
+    pub fields: &'static [Field],
+}
+
+/// Where a field lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// Bytes before it.
+    pub offset: usize,
+    /// Its length in bytes.
+    pub size: usize,
 }
 
 structures! {
+    /// First field of every request.
+    Header: 8 {
+        /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION).
+        version: u32,
+        /// Flags of the request; bits without a meaning for it must be zero.
+        flags: u32,
+    }
+
     /// Answer to [`QueryVersion`](crate::ControlCode::QueryVersion).
     VersionReply: 20 {
         /// Oldest [`PROTOCOL_VERSION`] the driver understands.
@@ -389,6 +414,14 @@ structures! {
     }
 }
 
+impl Header {
+    /// The header of a request with these flags.
+    #[must_use]
+    pub const fn new(flags: u32) -> Self {
+        Self { version: PROTOCOL_VERSION, flags }
+    }
+}
+
 macro_rules! requests {
     ($($name:ident $({ $($item:tt)* })?;)*) => {$(
         impl Request for $name {
@@ -538,6 +571,8 @@ numbered! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ControlCode;
+    extern crate std;
 
     #[test]
     fn a_request_is_read_as_it_was_written() {
@@ -567,10 +602,81 @@ mod tests {
         assert_eq!(CreateRequest::read(padded.as_bytes()), Err(NtStatus::INVALID_PARAMETER));
     }
 
+    /// Every reserved field of a request, byte by byte: the request is refused if one is not 0.
+    fn refuses_reserved<R: Request>(name: &str) {
+        let layout = LAYOUTS.iter().find(|layout| layout.name == name).expect("it has a layout");
+        let mut bytes = std::vec![0; layout.size];
+        bytes[..4].copy_from_slice(&PROTOCOL_VERSION.to_ne_bytes());
+        assert!(R::read(&bytes).is_ok(), "{name}");
+        for field in layout.fields {
+            for at in field.offset..field.offset + field.size {
+                let mut wrong = bytes.clone();
+                wrong[at] ^= 0x80;
+                let expected = match field.name {
+                    "header" if at < 4 => Some(NtStatus::REVISION_MISMATCH),
+                    "header" | "reserved" => Some(NtStatus::INVALID_PARAMETER),
+                    _ => None,
+                };
+                assert_eq!(R::read(&wrong).err(), expected, "{name}.{} at {at}", field.name);
+            }
+        }
+        for length in (0..=layout.size + 8).filter(|&length| length != layout.size) {
+            let wrong = std::vec![0; length];
+            assert_eq!(R::read(&wrong).err(), Some(NtStatus::INFO_LENGTH_MISMATCH), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_request_refuses_what_is_reserved_and_other_lengths() {
+        macro_rules! refuse {
+            ($($name:ident)*) => {
+                let requests: &[&str] = &[$({ refuses_reserved::<$name>(stringify!($name)); stringify!($name) },)*];
+                for code in ControlCode::ALL {
+                    assert!(code.input().size == 0 || requests.contains(&code.input().name), "{code:?}");
+                }
+            };
+        }
+        refuse! {
+            CreateRequest EndpointRequest SetOptionRequest BindRequest ConnectRequest ListenRequest ReceiveRequest
+            DisconnectRequest EventSelectRequest DecideRequest NegotiateRequest RegisterMemoryRequest MemoryRequest
+            TransferRequest
+        }
+    }
+
+    #[test]
+    fn layouts_have_no_holes() {
+        for layout in LAYOUTS {
+            let mut end = 0;
+            for field in layout.fields {
+                assert_eq!(field.offset, end, "{}.{}", layout.name, field.name);
+                end += field.size;
+            }
+            assert_eq!(end, layout.size, "{}", layout.name);
+        }
+    }
+
+    #[test]
+    fn private_data_is_as_long_as_it_says() {
+        let private = core::array::from_fn(|at| u8::try_from(at).unwrap());
+        let mut request =
+            NegotiateRequest { header: Header::new(0), endpoint: 1, receive_size: 2, private_length: 256, private };
+        assert_eq!(request.private_data(), Some(&private[..]));
+        request.private_length = 3;
+        assert_eq!(request.private_data(), Some(&[0, 1, 2][..]));
+        for length in [257, u32::MAX] {
+            request.private_length = length;
+            assert_eq!(request.private_data(), None);
+            let reply =
+                NegotiateReply { receive_count: 0, receive_size: 0, private_length: length, reserved: 0, private };
+            assert_eq!(reply.private_data(), None);
+        }
+    }
+
     #[test]
     fn numbers_without_a_meaning_stay_numbers() {
         assert_eq!(EndpointKind::from_number(1), Some(EndpointKind::StreamConnection));
-        assert_eq!(EndpointKind::from_number(0), None);
+        assert_eq!((EndpointKind::from_number(0), EndpointKind::from_number(4)), (None, None));
+        assert_eq!((Decision::from_number(2), Decision::from_number(3)), (Some(Decision::Reject), None));
         assert_eq!(SocketOption::from_number(5), None);
     }
 }
