@@ -1,7 +1,7 @@
 //! How an endpoint ends: disconnect, the peer's end, violations, cancelling, close.
 
 use super::socket::{LastWord, Socket};
-use super::{Action, ControlMessage, Endpoint, Incident, MessageType, Reply, State};
+use super::{Action, ControlMessage, Endpoint, Incident, MessageType, Offer, Reply, State};
 use crate::connect_failure::ConnectFailure;
 use san_protocol::NtStatus;
 
@@ -175,6 +175,9 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         self.timer.stop();
         self.socket.close();
         self.is_accept_due = false;
+        if let Offer::Due(_) = self.offer {
+            self.offer = Offer::None;
+        }
         if let Some(waiter) = self.session.take_waiter() {
             self.complete(waiter, Err(status));
         }

@@ -121,11 +121,7 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
     /// Those of [`Regions::slice`](crate::memory::Regions::slice). `STATUS_INVALID_BUFFER_SIZE`: shorter than this side has told
     /// its peer. Otherwise why there is no connection.
     pub fn receive_registered(&mut self, waiter: W, key: u64, offset: u64, length: u32) -> Result<(), (W, NtStatus)> {
-        let slice = match self.is_connected().and_then(|()| self.slice(key, offset, length, Right::Receive)) {
-            Ok(slice) if self.session.receive_size().is_some_and(|size| length < size) => {
-                let Slice { .. } = slice;
-                return Err((waiter, NtStatus::INVALID_BUFFER_SIZE));
-            }
+        let slice = match self.check_receive(key, offset, length) {
             Ok(slice) => slice,
             Err(status) => return Err((waiter, status)),
         };
@@ -141,6 +137,15 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         self.incoming.posted.push_back(Posted { waiter, slice, key });
         self.deliver_held();
         Ok(())
+    }
+
+    fn check_receive(&self, key: u64, offset: u64, length: u32) -> Result<Slice<M>, NtStatus> {
+        self.is_connected()?;
+        let slice = self.slice(key, offset, length, Right::Receive)?;
+        match self.session.receive_size() {
+            Some(size) if length < size => Err(NtStatus::INVALID_BUFFER_SIZE),
+            Some(_) | None => Ok(slice),
+        }
     }
 
     /// A message that is held goes to the first posted receive.

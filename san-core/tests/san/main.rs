@@ -1,0 +1,5 @@
+//! SAN endpoints, tested through their public face: events in, actions out.
+
+mod accepting;
+mod connecting;
+mod rig;
