@@ -159,7 +159,8 @@ pub(crate) fn get() -> Parameters {
 struct Key(WDFKEY);
 
 impl Key {
-    fn open(driver: WDFDRIVER) -> Option<Self> {
+    /// `None` if the service has no such key.
+    fn open(driver: WDFDRIVER) -> Result<Option<Self>, NtStatus> {
         let mut key: WDFKEY = ptr::null_mut();
         // SAFETY: the driver object has been made; the out parameter is a local.
         let opened = unsafe {
@@ -171,7 +172,11 @@ impl Key {
                 &raw mut key
             )
         };
-        wdf::check(opened).is_ok().then_some(Self(key))
+        match wdf::check(opened) {
+            Ok(()) => Ok(Some(Self(key))),
+            Err(NtStatus::OBJECT_NAME_NOT_FOUND) => Ok(None),
+            Err(status) => Err(status),
+        }
     }
 
     fn number(&self, name: &'static [u16]) -> Option<u32> {
@@ -224,7 +229,7 @@ impl Drop for Key {
 /// none fails the load, for traffic would take another way than the administrator meant. IRQL = PASSIVE_LEVEL; from
 /// DriverEntry.
 pub(crate) fn read(driver: WDFDRIVER) -> Result<(), NtStatus> {
-    let Some(key) = Key::open(driver) else { return Ok(()) };
+    let Some(key) = Key::open(driver)? else { return Ok(()) };
     for parameter in ALL {
         if let Some(value) = key.number(parameter.name) {
             parameter.value.store(value.clamp(parameter.least, parameter.most), Ordering::Relaxed);

@@ -51,10 +51,11 @@ pub(crate) fn end() {
     native::end();
 }
 
-/// Waits until nothing of it runs. IRQL = PASSIVE_LEVEL; at unload, when no endpoint is left.
+/// Waits until nothing of it runs, and frees what is left. IRQL = PASSIVE_LEVEL; at unload, when no endpoint is left.
 pub(crate) fn flush() {
     native::flush();
     runner::flush();
+    ports::clear();
 }
 
 /// Pool tag of SAN endpoints.

@@ -18,6 +18,13 @@ pub(crate) fn set_routes(map: AddressMap) {
     drop(before);
 }
 
+/// Frees what both tables hold. At unload, when no endpoint is left.
+pub(super) fn clear() {
+    let ports = core::mem::replace(&mut *PORTS.lock(), PortTable::new());
+    drop(ports);
+    set_routes(AddressMap::new(DEFAULT_NATIVE_PORT));
+}
+
 /// Reserves a SAN address, with a free port for port 0. IRQL <= DISPATCH_LEVEL.
 pub(super) fn reserve(address: SocketAddr, endpoint: &Shared<Endpoint>) -> Result<SocketAddr, NtStatus> {
     let reserved = PORTS.lock().reserve(address, endpoint.clone());

@@ -270,6 +270,7 @@ impl SanEndpoint {
     pub fn start_send_registered(&self, region: &Region, range: Range<usize>) -> Pending<Result<usize, Error>> {
         let code = ControlCode::SendRegistered;
         let failed = move |status| Error::new(Operation::Request(code), status);
+        let length = range.len();
         let (request, posted) = match region.post(self.id(), range, Usage::Read) {
             Ok(post) => post,
             Err(status) => return Pending::refused(self.provider().device(), status, move |_| Err(failed(status))),
@@ -277,7 +278,7 @@ impl SanEndpoint {
         let request = DeviceRequest::new(code, request.as_bytes(), Vec::new());
         Pending::start(self.provider().device(), request, move |completed| {
             drop(posted);
-            if completed.status.is_success() { Ok(completed.information) } else { Err(failed(completed.status)) }
+            if completed.status.is_success() { Ok(length) } else { Err(failed(completed.status)) }
         })
     }
 

@@ -101,7 +101,7 @@ fn fields_at_their_edges_get_a_status() {
     let header = Header::new(0);
     for (kind, family, reserved, expected) in [
         (0, 2, 0, NtStatus::INVALID_PARAMETER),
-        (3, 2, 0, NtStatus::INVALID_PARAMETER),
+        (4, 2, 0, NtStatus::INVALID_PARAMETER),
         (u32::MAX, 2, 0, NtStatus::INVALID_PARAMETER),
         (1, 0, 0, NtStatus::NOT_SUPPORTED),
         (1, u16::MAX, 0, NtStatus::NOT_SUPPORTED),

@@ -187,8 +187,9 @@ fn a_hundred_thousand_connects_leave_pool_and_objects_flat() {
     for _ in 0..CYCLES {
         cycle();
     }
+    // The framework frees the last request after its caller has got the answer.
+    eventually("nothing is left over", || stats().driver_pool == before.driver_pool);
     let after = stats();
-    assert_eq!(before.driver_pool, after.driver_pool);
     assert_eq!(before.objects, after.objects);
     assert_eq!(before.irps, after.irps);
     assert_eq!(before.kernel_handles, after.kernel_handles);

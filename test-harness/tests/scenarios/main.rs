@@ -9,5 +9,6 @@ mod cancel;
 mod connect;
 mod input;
 mod lifecycle;
+mod san;
 mod support;
 mod transfer;

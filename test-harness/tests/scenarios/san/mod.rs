@@ -1,0 +1,4 @@
+//! SAN endpoints: what `san-requirements` asks for, and what else their users would expect.
+
+mod connecting;
+mod support;
