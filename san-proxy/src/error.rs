@@ -251,6 +251,28 @@ mod tests {
         assert_eq!(listen.wsa_error(), WsaError::WSAEOPNOTSUPP);
     }
 
+    /// The table of statuses in `docs/ioctl.md`, of which `san-protocol` tests the other columns.
+    #[test]
+    fn every_status_has_the_kind_that_is_documented() {
+        let page = include_str!("../../docs/ioctl.md");
+        for &status in NtStatus::NAMED.iter().filter(|status| wsa_error(**status) != WsaError::NO_ERROR) {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` | 0x", status.name().unwrap())));
+            let documented = row.and_then(|row| row.split('|').nth(5)).expect("a row with a kind");
+            let kind = Error::new(Operation::UseMemory, status).kind();
+            assert_eq!(format!("`{kind:?}`"), documented.trim(), "{status}");
+        }
+    }
+
+    #[test]
+    fn errors_of_a_certain_request_have_hints_of_their_own() {
+        let hint = |code, status| Error::new(Operation::Request(code), status).hint().unwrap();
+        let sizes = [ControlCode::Negotiate, ControlCode::ReceiveRegistered, ControlCode::SendRegistered];
+        let [private, receive, send] = sizes.map(|code| hint(code, NtStatus::INVALID_BUFFER_SIZE));
+        assert!(private.contains("256") && receive.contains("post") && send.contains("send"));
+        assert!(hint(ControlCode::RegisterMemory, NtStatus::INSUFFICIENT_RESOURCES).contains("limit"));
+        assert!(hint(ControlCode::Connect, NtStatus::CANT_WAIT).contains("event"));
+    }
+
     #[test]
     fn std_does_not_retry_what_was_cancelled() {
         let error = Error::new(Operation::Request(ControlCode::Receive), NtStatus::CANCELLED);

@@ -184,6 +184,7 @@ impl State {
             (Turn::Again, Link::Connected) => return Ok(Handled::Reply(Vec::new())),
             (Turn::Again, _) => return Err(NtStatus(own.connect_status)),
             (Turn::First, Link::Connecting) => return Err(NtStatus::DEVICE_BUSY),
+            (Turn::First, Link::Ended(status)) => return Err(status),
             (Turn::First, _) => return Err(NtStatus::CONNECTION_ACTIVE),
         }
         own.link = Link::Connecting;
@@ -212,7 +213,7 @@ impl State {
 
     fn connect_ended(&mut self, id: EndpointId, status: NtStatus) {
         if let Ok(san) = self.san(id) {
-            san.link = if status.is_success() { Link::Connected } else { Link::None };
+            san.link = if status.is_success() { Link::Connected } else { Link::Ended(status) };
             san.connect_status = status.0;
             san.record(FD_CONNECT);
         }
@@ -254,7 +255,10 @@ impl State {
     fn end(&mut self, id: EndpointId, here: NtStatus, there: NtStatus) {
         if let Some(peer) = self.peer_of(id) {
             match peer.link {
-                Link::Connecting => (peer.link, peer.connect_status) = (Link::None, NtStatus::CONNECTION_REFUSED.0),
+                Link::Connecting => {
+                    let status = NtStatus::CONNECTION_REFUSED;
+                    (peer.link, peer.connect_status) = (Link::Ended(status), status.0);
+                }
                 Link::Undecided | Link::Connected => peer.link = Link::Ended(there),
                 Link::None | Link::Ended(_) => {}
             }

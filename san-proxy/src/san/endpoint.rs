@@ -111,7 +111,7 @@ impl SanEndpoint {
     /// The result is `STATUS_CANT_WAIT` (`WSAEWOULDBLOCK`) if [`NetworkEvents::CONNECT`] is selected: the connect goes on, and the
     /// event tells of its end. The ends that are certain to happen over TCP/IP too are `STATUS_CONNECTION_REFUSED`,
     /// `STATUS_CONNECTION_RESET` (nobody listens) and `STATUS_HOST_UNREACHABLE`; in doubt it is `STATUS_IO_TIMEOUT`.
-    /// `STATUS_NETWORK_UNREACHABLE`: no route. `STATUS_CONNECTION_ACTIVE` if it is connected, `STATUS_DEVICE_BUSY` if it is connecting,
+    /// After these the endpoint is of no more use but to be closed. `STATUS_NETWORK_UNREACHABLE`: no route. `STATUS_CONNECTION_ACTIVE` if it is connected, `STATUS_DEVICE_BUSY` if it is connecting,
     /// `STATUS_INVALID_PARAMETER` if it is not bound, `STATUS_INVALID_ADDRESS_COMPONENT` if it is bound to the wildcard address.
     pub fn start_connect(&self, address: SocketAddr, timeout: Option<Duration>) -> Pending<Result<(), Error>> {
         let request = ConnectRequest {

@@ -149,8 +149,12 @@ fn the_record_says_how_a_connect_has_failed() {
     assert_eq!(record.events(), NetworkEvents::CONNECT);
     assert_eq!(record.connect.unwrap().unwrap_err().wsa_error(), WsaError::WSAECONNRESET);
 
-    client.event_select(None, NetworkEvents::NONE).unwrap();
-    assert_eq!(status(client.connect(address(9), None)), NtStatus::CONNECTION_RESET, "blocking again");
+    assert_eq!(status(client.connect(address(9), None)), NtStatus::CONNECTION_RESET, "it has ended");
+
+    let other = bound(&provider, 1001);
+    other.event_select(Some(&*ended), NetworkEvents::CONNECT).unwrap();
+    other.event_select(None, NetworkEvents::NONE).unwrap();
+    assert_eq!(status(other.connect(address(9), None)), NtStatus::CONNECTION_RESET, "blocking again");
     assert!(!ended.is_set());
 }
 
