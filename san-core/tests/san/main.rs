@@ -2,4 +2,7 @@
 
 mod accepting;
 mod connecting;
+mod ending;
+mod memory;
 mod rig;
+mod sessions;
