@@ -113,63 +113,63 @@ macro_rules! control_codes {
 }
 
 control_codes! {
-    /// Which driver and protocol this is. Output: [`VersionReply`](crate::VersionReply). Asks for no access.
+    /// Which driver and protocol this is. Output: [`VersionReply`]. Asks for no access.
     QueryVersion, IOCTL_SANWSK_QUERY_VERSION = 0x800, Buffered, Any, () => VersionReply;
-    /// The state of the device. Output: [`StatusReply`](crate::StatusReply). Asks for no access.
+    /// The state of the device. Output: [`StatusReply`]. Asks for no access.
     QueryStatus, IOCTL_SANWSK_QUERY_STATUS = 0x801, Buffered, Any, () => StatusReply;
-    /// Makes an endpoint. Input: [`CreateRequest`](crate::CreateRequest). Output: [`CreateReply`](crate::CreateReply).
+    /// Makes an endpoint. Input: [`CreateRequest`]. Output: [`CreateReply`].
     Create, IOCTL_SANWSK_CREATE = 0x810, Buffered, ReadWrite, CreateRequest => CreateReply;
-    /// Sets an option. Input: [`SetOptionRequest`](crate::SetOptionRequest).
+    /// Sets an option. Input: [`SetOptionRequest`].
     SetOption, IOCTL_SANWSK_SET_OPTION = 0x811, Buffered, ReadWrite, SetOptionRequest => ();
-    /// Binds to a local address. Input: [`BindRequest`](crate::BindRequest). Output: [`AddressReply`](crate::AddressReply).
+    /// Binds to a local address. Input: [`BindRequest`]. Output: [`AddressReply`].
     Bind, IOCTL_SANWSK_BIND = 0x812, Buffered, ReadWrite, BindRequest => AddressReply;
-    /// Connects; pends until connected. Input: [`ConnectRequest`](crate::ConnectRequest).
+    /// Connects; pends until connected. Input: [`ConnectRequest`].
     Connect, IOCTL_SANWSK_CONNECT = 0x813, Buffered, ReadWrite, ConnectRequest => ();
-    /// Opens the backlog of a bound endpoint. Input: [`ListenRequest`](crate::ListenRequest).
+    /// Opens the backlog of a bound endpoint. Input: [`ListenRequest`].
     Listen, IOCTL_SANWSK_LISTEN = 0x814, Buffered, ReadWrite, ListenRequest => ();
-    /// Takes a connection; pends until there is one. Input: [`EndpointRequest`](crate::EndpointRequest).
-    /// Output: [`AcceptReply`](crate::AcceptReply).
+    /// Takes a connection; pends until there is one. Input: [`EndpointRequest`].
+    /// Output: [`AcceptReply`].
     Accept, IOCTL_SANWSK_ACCEPT = 0x815, Buffered, ReadWrite, EndpointRequest => AcceptReply;
-    /// Sends the output buffer; completes when TCP has taken all of it. On a SAN endpoint the buffer is one message. Input: [`EndpointRequest`](crate::EndpointRequest).
+    /// Sends the output buffer; completes when TCP has taken all of it. On a SAN endpoint the buffer is one message. Input: [`EndpointRequest`].
     Send, IOCTL_SANWSK_SEND = 0x816, InDirect, ReadWrite, EndpointRequest => ();
     /// Receives into the output buffer; zero bytes mean that the peer has ended its side. Streams only.
-    /// Input: [`ReceiveRequest`](crate::ReceiveRequest).
+    /// Input: [`ReceiveRequest`].
     Receive, IOCTL_SANWSK_RECEIVE = 0x817, OutDirect, ReadWrite, ReceiveRequest => ();
-    /// Ends the connection, gracefully or not. Input: [`DisconnectRequest`](crate::DisconnectRequest).
+    /// Ends the connection, gracefully or not. Input: [`DisconnectRequest`].
     Disconnect, IOCTL_SANWSK_DISCONNECT = 0x818, Buffered, ReadWrite, DisconnectRequest => ();
-    /// Local and remote address. Input: [`EndpointRequest`](crate::EndpointRequest). Output:
-    /// [`AddressesReply`](crate::AddressesReply).
+    /// Local and remote address. Input: [`EndpointRequest`]. Output:
+    /// [`AddressesReply`].
     QueryAddresses, IOCTL_SANWSK_QUERY_ADDRESSES = 0x819, Buffered, ReadWrite, EndpointRequest => AddressesReply;
-    /// Closes an endpoint; completes when nothing of it is left. Input: [`EndpointRequest`](crate::EndpointRequest).
+    /// Closes an endpoint; completes when nothing of it is left. Input: [`EndpointRequest`].
     Close, IOCTL_SANWSK_CLOSE = 0x81A, Buffered, ReadWrite, EndpointRequest => ();
     /// Names the event object and the network events that set it; makes the endpoint non-blocking.
-    /// Input: [`EventSelectRequest`](crate::EventSelectRequest).
+    /// Input: [`EventSelectRequest`].
     EventSelect, IOCTL_SANWSK_EVENT_SELECT = 0x820, Buffered, ReadWrite, EventSelectRequest => ();
-    /// Takes the network events that were recorded and resets the event. Input: [`EndpointRequest`](crate::EndpointRequest).
-    /// Output: [`NetworkEventsReply`](crate::NetworkEventsReply).
+    /// Takes the network events that were recorded and resets the event. Input: [`EndpointRequest`].
+    /// Output: [`NetworkEventsReply`].
     EnumNetworkEvents, IOCTL_SANWSK_ENUM_NETWORK_EVENTS = 0x821, Buffered, ReadWrite, EndpointRequest => NetworkEventsReply;
-    /// Accepts or rejects an undecided endpoint. Input: [`DecideRequest`](crate::DecideRequest).
+    /// Accepts or rejects an undecided endpoint. Input: [`DecideRequest`].
     Decide, IOCTL_SANWSK_DECIDE = 0x822, Buffered, ReadWrite, DecideRequest => ();
     /// Exchanges the session message with the peer; pends until the peer's has come.
-    /// Input: [`NegotiateRequest`](crate::NegotiateRequest). Output: [`NegotiateReply`](crate::NegotiateReply).
+    /// Input: [`NegotiateRequest`]. Output: [`NegotiateReply`].
     Negotiate, IOCTL_SANWSK_NEGOTIATE = 0x823, Buffered, ReadWrite, NegotiateRequest => NegotiateReply;
     /// Registers the output buffer as memory to send from or receive into; pends as long as it is registered.
-    /// Input: [`RegisterMemoryRequest`](crate::RegisterMemoryRequest).
+    /// Input: [`RegisterMemoryRequest`].
     RegisterMemory, IOCTL_SANWSK_REGISTER_MEMORY = 0x824, OutDirect, ReadWrite, RegisterMemoryRequest => ();
-    /// A registration as it stands. Input: [`MemoryRequest`](crate::MemoryRequest). Output: [`MemoryReply`](crate::MemoryReply).
+    /// A registration as it stands. Input: [`MemoryRequest`]. Output: [`MemoryReply`].
     QueryMemory, IOCTL_SANWSK_QUERY_MEMORY = 0x825, Buffered, ReadWrite, MemoryRequest => MemoryReply;
-    /// Ends a registration; pends until no operation uses it. Input: [`MemoryRequest`](crate::MemoryRequest).
+    /// Ends a registration; pends until no operation uses it. Input: [`MemoryRequest`].
     DeregisterMemory, IOCTL_SANWSK_DEREGISTER_MEMORY = 0x826, Buffered, ReadWrite, MemoryRequest => ();
     /// Sends a slice of registered memory as one message; information is its length.
-    /// Input: [`TransferRequest`](crate::TransferRequest).
+    /// Input: [`TransferRequest`].
     SendRegistered, IOCTL_SANWSK_SEND_REGISTERED = 0x827, Buffered, ReadWrite, TransferRequest => ();
     /// Posts a slice of registered memory for one message; pends until it has come.
-    /// Input: [`TransferRequest`](crate::TransferRequest). Output: [`ReceiveReply`](crate::ReceiveReply).
+    /// Input: [`TransferRequest`]. Output: [`ReceiveReply`].
     ReceiveRegistered, IOCTL_SANWSK_RECEIVE_REGISTERED = 0x828, Buffered, ReadWrite, TransferRequest => ReceiveReply;
-    /// What an endpoint has done and holds. Input: [`EndpointRequest`](crate::EndpointRequest).
-    /// Output: [`EndpointStatistics`](crate::EndpointStatistics).
+    /// What an endpoint has done and holds. Input: [`EndpointRequest`].
+    /// Output: [`EndpointStatistics`].
     QueryStatistics, IOCTL_SANWSK_QUERY_STATISTICS = 0x829, Buffered, ReadWrite, EndpointRequest => EndpointStatistics;
-    /// What the device has done and holds, of all handles. Output: [`DeviceStatistics`](crate::DeviceStatistics).
+    /// What the device has done and holds, of all handles. Output: [`DeviceStatistics`].
     /// Asks for no access.
     QueryDeviceStatistics, IOCTL_SANWSK_QUERY_DEVICE_STATISTICS = 0x82A, Buffered, Any, () => DeviceStatistics;
 }
