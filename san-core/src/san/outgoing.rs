@@ -10,9 +10,15 @@ use san_protocol::wire::{Header, MAX_CREDITS, MessageType};
 pub struct Sending<W> {
     /// The request.
     pub waiter: W,
-    /// The region that it sends from.
     key: Option<u64>,
     length: u32,
+}
+
+impl<W> Sending<W> {
+    /// The region that it sends from, if it does.
+    pub const fn key(&self) -> Option<u64> {
+        self.key
+    }
 }
 
 impl<W> Sending<W> {

@@ -4,5 +4,7 @@ mod accepting;
 mod connecting;
 mod ending;
 mod memory;
+mod model;
 mod rig;
 mod sessions;
+mod world;
