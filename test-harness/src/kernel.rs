@@ -16,6 +16,7 @@ use crate::nt::dpc::Dpcs;
 use crate::nt::etw::Events;
 use crate::nt::io::Io;
 use crate::nt::irp::Irps;
+use crate::nt::locked_pages::LockedPages;
 use crate::nt::object::Objects;
 use crate::nt::pool::Pool;
 use crate::nt::process::Processes;
@@ -47,6 +48,7 @@ pub(crate) struct Kernel {
     pub(crate) objects: Objects,
     pub(crate) processes: Processes,
     pub(crate) irps: Irps,
+    pub(crate) locked_pages: LockedPages,
     pub(crate) io: Io,
     pub(crate) registry: Registry,
     pub(crate) debug: DebugLog,
@@ -72,6 +74,7 @@ impl Kernel {
             objects: Objects::default(),
             processes: Processes::default(),
             irps: Irps::default(),
+            locked_pages: LockedPages::default(),
             io: Io::default(),
             registry: Registry::default(),
             debug: DebugLog::default(),

@@ -169,6 +169,8 @@ pub struct Stats {
     pub pool_allocations: usize,
     /// Live IRPs.
     pub irps: usize,
+    /// MDLs whose pages are locked.
+    pub locked_mdls: usize,
     /// Live objects by type.
     pub objects: BTreeMap<String, usize>,
     /// Kernel handles.
@@ -332,6 +334,7 @@ impl Machine {
     /// What is in use now.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        crate::kmdf::settle(&self.kernel);
         let (pool_blocks, pool_bytes, pool_allocations) = self.kernel.pool.totals();
         let objects =
             self.kernel.objects.count().into_iter().map(|(kind, count)| (format!("{kind:?}"), count)).collect();
@@ -341,6 +344,7 @@ impl Machine {
             pool_bytes,
             pool_allocations,
             irps: self.kernel.irps.live(),
+            locked_mdls: self.kernel.locked_pages.count(),
             objects,
             kernel_handles: self.kernel.processes.system(&self.kernel).handles.lock().len(),
         }

@@ -48,6 +48,9 @@ pub struct IoToken(pub(crate) u64);
 /// How long an exiting process waits for its requests before that is a violation: an unkillable process.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the last request's completion may take to unlock its buffer.
+const UNLOCKING: Duration = Duration::from_secs(1);
+
 /// A user-mode process. Each host thread that calls in is a thread of its own; dropping the process ends it.
 pub struct Process {
     kernel: Arc<Kernel>,
@@ -105,6 +108,12 @@ impl Process {
             return Err(STATUS_PROCESS_IS_TERMINATING);
         }
         thread::enter(&self.kernel, thread, || body(thread::kernel())).unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN))
+    }
+
+    /// Runs `body` in kernel mode, in the calling thread as one of this process.
+    #[cfg(test)]
+    pub(crate) fn in_kernel<T>(&self, body: impl FnOnce(&Kernel) -> T) -> Result<T, NTSTATUS> {
+        self.enter(|kernel| Ok(body(kernel)))
     }
 
     /// A further thread of this process.
@@ -346,7 +355,7 @@ impl Process {
     }
 
     /// Ends the process: cancels the requests of its threads, waits for them, closes its handles. Requests that do not end
-    /// are a violation, an unkillable process.
+    /// are a violation, an unkillable process; so are pages of it that stay locked.
     pub fn exit(&self) {
         if self.process.exiting.load(Ordering::Acquire) {
             return;
@@ -359,6 +368,7 @@ impl Process {
                 // The list is our own: the handle exists.
                 let _ = self.close(Handle(handle));
             }
+            self.check_locked_pages();
         }
         self.process.exiting.store(true, Ordering::Release);
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -366,6 +376,21 @@ impl Process {
             thread.end(&self.kernel);
         }
         self.kernel.processes.remove(&self.kernel, &self.process);
+    }
+
+    /// A process must not go while pages of it are locked (bug check PROCESS_HAS_LOCKED_PAGES).
+    fn check_locked_pages(&self) {
+        let locked = || self.kernel.locked_pages.of_process(self.process.body() as usize);
+        // The thread that completes the last request may be about to unlock its buffer.
+        let deadline = Instant::now() + UNLOCKING;
+        while locked() != 0 && Instant::now() < deadline && !self.kernel.is_stopped() {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        let left = locked();
+        if left != 0 {
+            let text = format!("process {} exits, and {left} MDLs still lock pages of it", self.process.id);
+            self.kernel.report_at(Rule::Mdl, text, "", &[]);
+        }
     }
 
     /// Cancels requests and waits until they have ended.

@@ -16,11 +16,14 @@ mod support;
 mod types;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::image::Export;
+use crate::kernel::Kernel;
 
 /// The framework's state on one machine.
 #[derive(Default)]
@@ -32,6 +35,17 @@ pub(crate) struct Framework {
     inits: Mutex<HashSet<usize>>,
     /// WDFFILEOBJECTs of devices whose files' contexts are not the framework's to use.
     files: Mutex<HashMap<usize, usize>>,
+    /// Requests whose IRPs are completed, or about to be, and that are not destroyed yet.
+    completing: AtomicUsize,
+}
+
+/// Waits a moment for requests that have been completed to be destroyed, which comes after their issuers are told.
+pub(crate) fn settle(kernel: &Kernel) {
+    const MOMENT: Duration = Duration::from_millis(20);
+    let (framework, since) = (kernel.extension::<Framework>(), Instant::now());
+    while framework.completing.load(Ordering::Acquire) != 0 && since.elapsed() < MOMENT {
+        std::thread::yield_now();
+    }
 }
 
 /// An export of WDFLDR.SYS.

@@ -21,7 +21,7 @@ use crate::nt::types::{
     IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED, METHOD_IN_DIRECT,
     METHOD_OUT_DIRECT, NTSTATUS, PVOID,
 };
-use crate::thread::current;
+use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
 /// What the request was made for.
@@ -498,6 +498,8 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
     if !irp.CancelRoutine.load(Ordering::Acquire).is_null() {
         violate(Rule::Framework, format!("{}: the request is still cancelable", current().call.get()));
     }
+    let framework = kernel().extension::<super::Framework>();
+    framework.completing.fetch_add(1, Ordering::AcqRel);
     request.set_owner(Owner::Completed);
     if !request.was_presented() {
         object.clear_callbacks();
@@ -524,6 +526,7 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
     IofCompleteRequest(irp, 0);
     super::queue::completed(queue);
     object.dereference();
+    framework.completing.fetch_sub(1, Ordering::AcqRel);
 }
 
 fn complete_by_driver(handle: HANDLE, status: NTSTATUS, information: Option<usize>) {

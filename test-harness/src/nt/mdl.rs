@@ -13,6 +13,7 @@ use super::types::{
 use crate::guard::{self, violate};
 use crate::image::Export;
 use crate::kernel::Kernel;
+use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
 pub(crate) const TAG: u32 = pool::tag(*b"Mdl ");
@@ -33,10 +34,17 @@ fn page_numbers(mdl: &MDL) -> *mut usize {
     ptr::from_ref(mdl).wrapping_add(1).cast::<usize>().cast_mut()
 }
 
-/// Room for pages behind the list. `MDL.Size` cannot say it for long lists: the pool block does.
+/// What the ledger knows a list by.
+fn key(mdl: &MDL) -> usize {
+    ptr::from_ref(mdl) as usize
+}
+
+/// Room for pages behind the list. `MDL.Size` cannot say it for long lists: the end of the pool block does.
 fn capacity(kernel: &Kernel, mdl: &MDL) -> usize {
-    let said = usize::try_from(mdl.Size.get()).unwrap_or(0);
-    let size = kernel.pool.block_at(ptr::from_ref(mdl) as usize).map_or(said, |block| block.len());
+    let size = match mdl.Size.get() {
+        ..=0 | i16::MAX => kernel.pool.block_at(key(mdl)).map_or(0, |block| block.end - key(mdl)),
+        said => usize::try_from(said).unwrap_or(0),
+    };
     size.saturating_sub(size_of::<MDL>()) / size_of::<usize>()
 }
 
@@ -113,6 +121,11 @@ pub(crate) fn lock(mdl: &MDL, access: Access) -> bool {
     }
     number_pages(mdl);
     set(mdl, MDL_PAGES_LOCKED);
+    let current = current();
+    let of_the_system = current.kernel.pool.block_at(mdl.virtual_address() as usize).is_some();
+    let process = if of_the_system { ptr::null_mut() } else { current.thread.process.body() };
+    mdl.Process.set(process);
+    current.kernel.locked_pages.lock(key(mdl), process as usize);
     match access {
         Access::Read => clear(mdl, MDL_WRITE_OPERATION),
         Access::Write => set(mdl, MDL_WRITE_OPERATION),
@@ -127,6 +140,9 @@ pub(crate) fn unlock(mdl: &MDL) {
     }
     if has(mdl, MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) {
         violate(Rule::Mdl, "MmUnlockPages of a partial list, or of one over non-paged pool");
+    }
+    if kernel().locked_pages.unlock(key(mdl)).is_err() {
+        violate(Rule::Wsk(29), "the pages are unlocked while a pending WSK operation uses them");
     }
     clear(mdl, MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_WRITE_OPERATION);
     mdl.MappedSystemVa.set(ptr::null_mut());
@@ -175,6 +191,9 @@ pub(crate) fn free(kernel: &Kernel, mdl: &MDL) {
     if has(mdl, MDL_PAGES_LOCKED) && !has(mdl, MDL_PARTIAL) {
         violate(Rule::Mdl, "IoFreeMdl: the pages are still locked");
     }
+    if kernel.locked_pages.forget(key(mdl)).is_err() {
+        violate(Rule::Wsk(29), "the MDL is freed while a pending WSK operation uses it");
+    }
     pool::free(kernel, ptr::from_ref(mdl).cast_mut().cast(), TAG);
 }
 
@@ -200,6 +219,12 @@ pub(crate) extern "win64" fn IoBuildPartialMdl(source: &MDL, target: &MDL, addre
     }
     if has(target, MDL_PARTIAL_HAS_BEEN_MAPPED) {
         violate(Rule::Mdl, "IoBuildPartialMdl: the target is still mapped (MmPrepareMdlForReuse)");
+    }
+    if !is_described(source) {
+        violate(Rule::Mdl, "IoBuildPartialMdl: the pages of the source were unlocked");
+    }
+    if kernel.locked_pages.build(key(source), key(target)).is_err() {
+        violate(Rule::Wsk(29), "IoBuildPartialMdl: a pending WSK operation uses the target");
     }
     target.StartVa.set((from & !(PAGE_SIZE - 1)) as PVOID);
     target.ByteOffset.set(u32::try_from(from % PAGE_SIZE).unwrap_or(0));
@@ -267,22 +292,44 @@ pub(crate) extern "win64" fn MmMapLockedPagesSpecifyCache(
     if has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) && mode == KERNEL_MODE {
         violate(Rule::Mdl, "MmMapLockedPagesSpecifyCache: the list is mapped already");
     }
+    if !is_described(mdl) {
+        violate(Rule::Mdl, "MmMapLockedPagesSpecifyCache: the pages were unlocked");
+    }
     if mode == KERNEL_MODE && current.kernel.faults.allocation_fails() {
         return ptr::null_mut();
     }
     if mode == KERNEL_MODE {
-        set(mdl, MDL_MAPPED_TO_SYSTEM_VA);
-        if has(mdl, MDL_PARTIAL) {
-            set(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED);
-        }
-        mdl.MappedSystemVa.set(mdl.virtual_address());
+        map(mdl);
     }
     mdl.virtual_address()
 }
 
+/// Maps a list for a component of the system, unless it is mapped (MmGetSystemAddressForMdlSafe).
+pub(crate) fn map(mdl: &MDL) {
+    if has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) {
+        return;
+    }
+    set(mdl, MDL_MAPPED_TO_SYSTEM_VA);
+    if has(mdl, MDL_PARTIAL) {
+        set(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED);
+        kernel().locked_pages.set_mapped(key(mdl), true);
+    }
+    mdl.MappedSystemVa.set(mdl.virtual_address());
+}
+
+/// Whether a list describes memory that is resident: non-paged pool, or pages that have stayed locked.
+pub(crate) fn is_described(mdl: &MDL) -> bool {
+    has(mdl, MDL_SOURCE_IS_NONPAGED_POOL)
+        || has(mdl, MDL_PAGES_LOCKED | MDL_PARTIAL) && kernel().locked_pages.are_pages_locked(key(mdl))
+}
+
 pub(crate) extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: &MDL) {
     called("MmUnmapLockedPages", DISPATCH_LEVEL);
+    if has(mdl, MDL_PARTIAL) && !has(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED) {
+        violate(Rule::Mdl, "MmUnmapLockedPages: the mapping is that of the partial list's source");
+    }
     if has(mdl, MDL_MAPPED_TO_SYSTEM_VA) && base == mdl.MappedSystemVa.get() {
+        kernel().locked_pages.set_mapped(key(mdl), false);
         clear(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
         mdl.MappedSystemVa.set(ptr::null_mut());
     } else {

@@ -13,6 +13,7 @@ pub mod etw;
 pub(crate) mod io;
 pub(crate) mod irp;
 pub(crate) mod irql;
+pub(crate) mod locked_pages;
 pub(crate) mod mdl;
 pub(crate) mod mutex;
 pub(crate) mod object;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::irql::called;
+use super::locked_pages::Remnant;
 use super::types::{APC_LEVEL, DISPATCH_LEVEL, PAGE_SIZE, PVOID};
 use crate::guard::violate;
 use crate::image::Export;
@@ -383,6 +384,14 @@ fn check_contents(kernel: &Kernel, range: &Range<usize>) {
     }
     if kernel.dpcs.is_queued_in(range) {
         violate(Rule::DispatcherObject, "the freed memory holds a queued DPC");
+    }
+    if let Some(remnant) = kernel.locked_pages.forget_in(range) {
+        let (rule, what) = match remnant {
+            Remnant::Locked => (Rule::Mdl, "whose pages are locked"),
+            Remnant::Mapped => (Rule::Mdl, "that is partial and still mapped (MmPrepareMdlForReuse)"),
+            Remnant::Used => (Rule::Wsk(29), "that a pending WSK operation uses"),
+        };
+        violate(rule, format!("the freed memory holds an MDL {what}"));
     }
     let held = current().spin_locks.borrow().iter().any(|lock| range.contains(lock));
     if held {

@@ -25,6 +25,10 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
         drop(state);
         violate(Rule::Wsk(25), format!("WskCloseSocket while the client keeps {kept} indications"));
     }
+    if state.connect.is_some() {
+        drop(state);
+        violate(Rule::Wsk(34), "WskCloseSocket while a WskConnect is pending: cancel it, and wait for it, first");
+    }
     let orderly = state.sending == Direction::Ended && state.receiving == Direction::Ended;
     if let Some(endpoint) = state.endpoint.take()
         && matches!(state.phase, Phase::Connected | Phase::Connecting)

@@ -17,10 +17,18 @@ use crate::nt::types::{
     DEVICE_OBJECT, IRP, MDL, MDL_PAGES_LOCKED, MDL_PARTIAL, MDL_SOURCE_IS_NONPAGED_POOL, NTSTATUS, PVOID,
     SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS,
 };
+use crate::thread::{current, kernel};
 use crate::violation::Rule;
+
+/// Completion routines that may be on a thread's stack, each called inside a WSK call that the one before it made.
+const NESTED: u32 = 4;
 
 /// Takes an IRP for a WSK function: it must be idle, and have a completion routine for every outcome.
 pub(super) fn begin<'a>(irp: *mut IRP, call: &'static str) -> &'a IRP {
+    let depth = current().wsk_depth.get();
+    if depth > NESTED {
+        violate(Rule::Wsk(10), format!("{call} from a completion routine, {depth} deep inside each other"));
+    }
     if irp.is_null() {
         violate(Rule::Wsk(6), format!("{call} without an IRP"));
     }
@@ -58,10 +66,18 @@ impl Completion {
         IofCompleteRequest(irp, 0);
     }
 
+    /// Completes the IRP inside the WSK call that it came by.
+    pub(super) fn complete_inside(self) {
+        let depth = &current().wsk_depth;
+        depth.set(depth.get() + 1);
+        self.complete();
+        depth.set(depth.get() - 1);
+    }
+
     /// Ends a call whose outcome is known: now, or on a network thread.
     pub(super) fn conclude(self, wsk: &Wsk) -> NTSTATUS {
         if wsk.inline() {
-            self.complete();
+            self.complete_inside();
             return self.status;
         }
         self.defer(wsk)
@@ -111,10 +127,25 @@ impl Cursor {
             if list.MdlFlags.get() & (MDL_PAGES_LOCKED | MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) == 0 {
                 violate(Rule::Wsk(29), format!("{call}: an MDL is neither locked nor over non-paged memory"));
             }
+            if !mdl::is_described(list) {
+                violate(Rule::Wsk(29), format!("{call}: the pages of an MDL were unlocked"));
+            }
+            // The transport copies from and to it.
+            mdl::map(list);
             room += list.ByteCount.get() as usize;
             next = list.Next.get();
         }
         Self { list: first, offset, remaining: length }
+    }
+
+    /// The lists, to the last byte.
+    fn lists(&self) -> impl Iterator<Item = usize> {
+        let (mut next, mut room) = (self.list, self.offset + self.remaining);
+        std::iter::from_fn(move || {
+            let list = mdl::at(next).filter(|_| room > 0)?;
+            room = room.saturating_sub(list.ByteCount.get() as usize);
+            Some(std::mem::replace(&mut next, list.Next.get()) as usize)
+        })
     }
 
     /// Calls `each` for the next pieces, at most [`PIECES`].
@@ -221,23 +252,30 @@ pub(super) struct Operation {
     pub(super) kind: Kind,
     pub(super) cursor: Cursor,
     pub(super) transferred: usize,
+    /// The MDLs that have to stay while it waits.
+    held: Vec<usize>,
 }
 
 impl Operation {
     pub(super) fn new(irp: &IRP, kind: Kind, cursor: Cursor) -> Self {
-        Self { irp: irp.as_ptr() as usize, kind, cursor, transferred: 0 }
+        Self { irp: irp.as_ptr() as usize, kind, cursor, transferred: 0, held: Vec::new() }
     }
 
     pub(super) fn packet(&self) -> &'static IRP {
         irp::at(self.irp as *mut IRP)
     }
 
+    /// It is over: its memory is its client's again.
     pub(super) fn ends(&self, status: NTSTATUS) -> Completion {
+        if !self.held.is_empty() {
+            kernel().locked_pages.release(&self.held);
+        }
         Completion::new(self.packet(), status, self.transferred)
     }
 
     /// Makes the IRP pending and cancellable. False if it has been cancelled already.
-    pub(super) fn pend(&self, token: u64) -> bool {
+    pub(super) fn pend(&mut self, token: u64) -> bool {
+        self.held = kernel().locked_pages.hold(self.cursor.lists());
         let irp = self.packet();
         irp.mark_pending();
         irp.DriverContext[0].set(token as usize as PVOID);

@@ -308,7 +308,7 @@ impl Socket {
             state.actions.is_empty()
         };
         if inline {
-            completion.complete();
+            completion.complete_inside();
             return completion.status;
         }
         crate::nt::irp::at(completion.irp as *mut IRP).mark_pending();
@@ -327,7 +327,7 @@ impl State {
     }
 
     /// Makes an operation wait in a queue. False if it has been cancelled already, and must be ended so.
-    pub(super) fn pend(&mut self, token: u64, operation: Operation) -> Result<(), Operation> {
+    pub(super) fn pend(&mut self, token: u64, mut operation: Operation) -> Result<(), Operation> {
         if !operation.pend(token) {
             return Err(operation);
         }

@@ -1,6 +1,9 @@
 //! WSK as a client calls it, against real sockets on the loopback interface.
 #![allow(unsafe_code)] // a client's structures
 
+mod lists;
+mod order;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ptr;

@@ -208,7 +208,6 @@ fn lock_buffer(kernel: &Kernel, irp: &IRP, buffer: Buffer, access: Access) -> Re
     let list = mdl::allocate(kernel, buffer.address as PVOID, buffer.len(), Owner::Kernel)
         .ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
     let list = mdl::at(list).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
-    list.Process.set(current().thread.process.body());
     if !mdl::lock(list, access) {
         mdl::free(kernel, list);
         return Err(STATUS_ACCESS_VIOLATION);

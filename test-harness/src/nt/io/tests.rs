@@ -17,6 +17,7 @@ use crate::nt::pool::{ExAllocatePool2, ExFreePool};
 use crate::nt::status::*;
 use crate::nt::strings::RtlInitUnicodeString;
 use crate::nt::types::*;
+use crate::thread::kernel;
 use crate::violation::Rule;
 
 const fn code(function: u32, method: u32, access: u32) -> u32 {
@@ -31,6 +32,7 @@ const FORGET: u32 = code(0x805, METHOD_BUFFERED, 0);
 const WARN: u32 = code(0x806, METHOD_BUFFERED, 0);
 const ALLOCATE: u32 = code(0x807, METHOD_BUFFERED, 0);
 const OVERRUN: u32 = code(0x808, METHOD_BUFFERED, 0);
+const PEND_DIRECT: u32 = code(0x80A, METHOD_OUT_DIRECT, 0);
 const NEITHER: u32 = code(0x809, METHOD_NEITHER, 0);
 
 /// The device's extension.
@@ -39,6 +41,9 @@ struct Extension {
     cleanups: AtomicUsize,
     closes: AtomicUsize,
     pending: AtomicPtr<IRP>,
+    /// Cleanups before the last cancellation, and MDLs locked in it.
+    cancelled_after: AtomicUsize,
+    locked_when_cancelled: AtomicUsize,
 }
 
 fn extension<'a>(target: *mut DEVICE_OBJECT) -> &'a Extension {
@@ -90,7 +95,10 @@ fn complete(irp: &IRP, status: NTSTATUS, information: usize) -> NTSTATUS {
 extern "win64" fn cancel(target: *mut DEVICE_OBJECT, irp: *mut IRP) {
     let irp = irp::at(irp);
     irp::IoReleaseCancelSpinLock(irp.CancelIrql.get());
-    extension(target).pending.store(ptr::null_mut(), Ordering::Release);
+    let own = extension(target);
+    own.pending.store(ptr::null_mut(), Ordering::Release);
+    own.cancelled_after.store(own.cleanups.load(Ordering::Acquire), Ordering::Release);
+    own.locked_when_cancelled.store(kernel().locked_pages.count(), Ordering::Release);
     complete(irp, STATUS_CANCELLED, 0);
 }
 
@@ -126,7 +134,7 @@ fn control(own: &Extension, irp: &IRP) -> NTSTATUS {
             }
             complete(irp, STATUS_SUCCESS, length as usize)
         }
-        PEND => {
+        PEND | PEND_DIRECT => {
             irp.mark_pending();
             own.pending.store(irp.as_ptr(), Ordering::Release);
             irp.CancelRoutine.store(cancel as *mut _, Ordering::Release);
@@ -290,6 +298,40 @@ fn cleanup_comes_with_the_last_handle_and_close_with_the_last_reference() {
         assert!(begun.elapsed() < Duration::from_secs(5));
         std::thread::yield_now();
     }
+}
+
+/// The sample device's extension.
+fn own(machine: &Machine) -> &'static Extension {
+    let target = machine.on_system_thread(|kernel| super::device::find(kernel, NAME).unwrap().device as usize).unwrap();
+    extension(target as *mut DEVICE_OBJECT)
+}
+
+#[test]
+fn an_exiting_process_cancels_its_requests_then_closes_its_handles_and_keeps_no_page_locked() {
+    let (machine, _driver) = loaded();
+    let own = own(&machine);
+    let cancelled = || [&own.cancelled_after, &own.locked_when_cancelled].map(|count| count.load(Ordering::Acquire));
+    let process = machine.process();
+    let handle = process.open(NAME, ACCESS).unwrap();
+    let (slot, done) = later();
+    process.control_async(handle, PEND_DIRECT, vec![], vec![0; 10_000], done).unwrap();
+    assert_eq!(machine.stats().locked_mdls, 1);
+    process.exit();
+    assert_eq!(slot.lock().take().unwrap().0.status, STATUS_CANCELLED);
+    assert_eq!((own.cleanups.load(Ordering::Acquire), cancelled()), (1, [0, 1]), "a thread's end comes first");
+    assert_eq!(machine.stats().locked_mdls, 0);
+    // A handle that is closed before leaves the request, and the lock, to the driver until then.
+    let process = machine.process();
+    let handle = process.open(NAME, ACCESS).unwrap();
+    let (slot, done) = later();
+    process.control_async(handle, PEND_DIRECT, vec![], vec![0; 10_000], done).unwrap();
+    process.close(handle).unwrap();
+    assert!(slot.lock().is_none());
+    assert_eq!((own.cleanups.load(Ordering::Acquire), machine.stats().locked_mdls), (2, 1));
+    process.exit();
+    assert_eq!(cancelled(), [2, 1], "cleaned up before it was cancelled");
+    assert_eq!(machine.stats().locked_mdls, 0);
+    assert!(machine.violation().is_none());
 }
 
 fn violation(code: u32, rule: Rule) {

@@ -1,0 +1,171 @@
+//! What a machine knows of memory descriptor lists beside the lists themselves: whose pages are locked, which partial list was
+//! built from which, and which lists some component works with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use parking_lot::Mutex;
+
+/// A locking of pages.
+struct Lock {
+    /// Tells it from others of the same list.
+    serial: u64,
+    /// The EPROCESS whose pages they are; 0 for pages of the system.
+    process: usize,
+}
+
+/// What a partial list was built from.
+#[derive(Clone, Copy)]
+struct Origin {
+    list: usize,
+    serial: u64,
+}
+
+struct Partial {
+    origin: Origin,
+    /// Whether it has a mapping of its own.
+    mapped: bool,
+}
+
+#[derive(Default)]
+struct State {
+    serials: u64,
+    /// By the address of the locked list.
+    locks: HashMap<usize, Lock>,
+    /// By the address of the partial list. Those over non-paged pool are not here.
+    partials: BTreeMap<usize, Partial>,
+    /// Lists that somebody works with, and how often.
+    used: BTreeMap<usize, usize>,
+}
+
+impl State {
+    fn origin(&self, list: usize) -> Option<Origin> {
+        match self.locks.get(&list) {
+            Some(lock) => Some(Origin { list, serial: lock.serial }),
+            None => self.partials.get(&list).map(|partial| partial.origin),
+        }
+    }
+
+    fn is_locked(&self, origin: Origin) -> bool {
+        self.locks.get(&origin.list).is_some_and(|lock| lock.serial == origin.serial)
+    }
+}
+
+/// A list was used in a way that its state does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InUse;
+
+/// The ledger of a machine.
+#[derive(Default)]
+pub(crate) struct LockedPages(Mutex<State>);
+
+/// What memory that is being freed still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remnant {
+    Locked,
+    Mapped,
+    Used,
+}
+
+impl LockedPages {
+    pub(super) fn lock(&self, list: usize, process: usize) {
+        let mut state = self.0.lock();
+        state.serials += 1;
+        let serial = state.serials;
+        state.locks.insert(list, Lock { serial, process });
+    }
+
+    pub(super) fn unlock(&self, list: usize) -> Result<(), InUse> {
+        let mut state = self.0.lock();
+        if state.used.contains_key(&list) {
+            return Err(InUse);
+        }
+        state.locks.remove(&list);
+        Ok(())
+    }
+
+    /// A partial list has been built, anew or again.
+    pub(super) fn build(&self, source: usize, target: usize) -> Result<(), InUse> {
+        let mut state = self.0.lock();
+        if state.used.contains_key(&target) {
+            return Err(InUse);
+        }
+        match state.origin(source) {
+            Some(origin) => state.partials.insert(target, Partial { origin, mapped: false }),
+            None => state.partials.remove(&target),
+        };
+        Ok(())
+    }
+
+    pub(super) fn set_mapped(&self, list: usize, mapped: bool) {
+        if let Some(partial) = self.0.lock().partials.get_mut(&list) {
+            partial.mapped = mapped;
+        }
+    }
+
+    /// The list goes.
+    pub(super) fn forget(&self, list: usize) -> Result<(), InUse> {
+        let mut state = self.0.lock();
+        state.partials.remove(&list);
+        if state.used.contains_key(&list) { Err(InUse) } else { Ok(()) }
+    }
+
+    /// Memory is being freed, and all lists in it go.
+    pub(super) fn forget_in(&self, range: &Range<usize>) -> Option<Remnant> {
+        let mut state = self.0.lock();
+        if state.used.range(range.clone()).next().is_some() {
+            return Some(Remnant::Used);
+        }
+        let inside: Vec<usize> = state.partials.range(range.clone()).map(|(list, _)| *list).collect();
+        let mut mapped = false;
+        for list in inside {
+            mapped |= state.partials.remove(&list).is_some_and(|partial| partial.mapped);
+        }
+        if mapped {
+            return Some(Remnant::Mapped);
+        }
+        state.locks.keys().any(|list| range.contains(list)).then_some(Remnant::Locked)
+    }
+
+    /// Whether the pages that a list describes are still those that were locked. Lists over non-paged pool are unknown here.
+    pub(crate) fn are_pages_locked(&self, list: usize) -> bool {
+        let state = self.0.lock();
+        state.origin(list).is_some_and(|origin| state.is_locked(origin))
+    }
+
+    /// Somebody works with these lists until [`Self::release`]: they stay, and so do the locks under them. What to release.
+    pub(crate) fn hold(&self, lists: impl Iterator<Item = usize>) -> Vec<usize> {
+        let mut state = self.0.lock();
+        let mut held = Vec::new();
+        for list in lists {
+            let source = state.origin(list).map(|origin| origin.list).filter(|source| *source != list);
+            held.extend(source.into_iter().chain([list]));
+        }
+        for list in &held {
+            *state.used.entry(*list).or_insert(0) += 1;
+        }
+        held
+    }
+
+    pub(crate) fn release(&self, held: &[usize]) {
+        let mut state = self.0.lock();
+        for list in held {
+            if let Some(count) = state.used.get_mut(list) {
+                *count -= 1;
+                if *count == 0 {
+                    state.used.remove(list);
+                }
+            }
+        }
+    }
+
+    /// Lists whose pages are locked, of a process or (0) of the system.
+    pub(crate) fn of_process(&self, process: usize) -> usize {
+        self.0.lock().locks.values().filter(|lock| lock.process == process).count()
+    }
+
+    /// All lists whose pages are locked.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().locks.len()
+    }
+}
