@@ -3,6 +3,8 @@
 mod accepting;
 mod connecting;
 mod ending;
+mod hostile;
+mod liveness;
 mod memory;
 mod model;
 mod rig;

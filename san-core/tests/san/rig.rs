@@ -32,6 +32,7 @@ pub(crate) fn remote() -> SocketAddr {
     address("10.0.0.2:2000")
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a connect takes it")]
 pub(crate) fn mapped(reach: Reach) -> Option<Mapped> {
     Some(Mapped { native: address("192.168.0.2:28057"), reach })
 }
@@ -173,6 +174,7 @@ impl Rig {
         texts
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "it is carried out once")]
     fn text(&mut self, action: Action<u32, &'static str>) -> String {
         let message = |bytes: &[u8]| {
             let header = Header::parse(bytes.first_chunk().unwrap()).expect("a good header goes out");
