@@ -161,6 +161,21 @@ mod tests {
         assert_eq!(backlog.arrived(2), Err(2));
     }
 
+    #[test]
+    fn a_withdrawn_connection_gives_its_place_back_and_is_never_accepted() {
+        let mut backlog: Backlog<u32, ()> = Backlog::new(2).unwrap();
+        for peer in [1, 2] {
+            assert_eq!(backlog.inspect(), Verdict::Accept);
+            assert_eq!(backlog.arrived(peer), Ok(None));
+        }
+        assert_eq!(backlog.inspect(), Verdict::Reject);
+        assert_eq!(backlog.withdraw(|&peer| peer == 1), Some(1));
+        assert_eq!(backlog.withdraw(|&peer| peer == 1), None);
+        assert_eq!(backlog.inspect(), Verdict::Accept);
+        assert_eq!(backlog.accept(()), Ok(Some((2, ()))));
+        assert_eq!(backlog.withdraw(|&peer| peer == 2), None);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Inspect,
@@ -168,6 +183,7 @@ mod tests {
         Abort,
         Accept,
         Cancel(usize),
+        Withdraw(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -177,12 +193,13 @@ mod tests {
             1 => Just(Step::Abort),
             3 => Just(Step::Accept),
             1 => (0_usize..8).prop_map(Step::Cancel),
+            1 => (0_usize..8).prop_map(Step::Withdraw),
         ]
     }
 
     proptest! {
-        /// Whatever happens in whatever order: each connection that arrived is accepted once, in order, or refused when it
-        /// arrives; the limit holds; and nobody waits on both sides.
+        /// Whatever happens in whatever order: each connection that arrived is accepted once, in order, or withdrawn, or refused
+        /// when it arrives; the limit holds; and nobody waits on both sides.
         #[test]
         fn every_arrival_is_accepted_once_and_in_order(limit in 1_usize..5, steps in prop::collection::vec(step(), 0..200)) {
             let mut backlog = Backlog::new(limit).unwrap();
@@ -219,6 +236,13 @@ mod tests {
                         if chosen.is_some() { accepts.remove(at); }
                         None
                     }
+                    Step::Withdraw(at) => {
+                        let chosen = expected.get(at).copied();
+                        let withdrawn = chosen.and_then(|id| backlog.withdraw(|&connection| connection == id));
+                        prop_assert_eq!(withdrawn, chosen);
+                        if chosen.is_some() { expected.remove(at); }
+                        None
+                    }
                 };
                 if let Some((connection, accept)) = met {
                     prop_assert_eq!(expected.pop_front(), Some(connection));
@@ -226,6 +250,7 @@ mod tests {
                 }
                 prop_assert!(expected.is_empty() || accepts.is_empty());
                 prop_assert!(expected.len() <= limit);
+                prop_assert_eq!(backlog.waiting(), expected.len());
             }
         }
     }
