@@ -16,12 +16,11 @@ pub struct Sending<W> {
 
 impl<W> Sending<W> {
     /// The region that it sends from, if it does.
+    #[must_use]
     pub const fn key(&self) -> Option<u64> {
         self.key
     }
-}
 
-impl<W> Sending<W> {
     /// Takes the request out, for it to have the rest inside itself while it is on its way.
     pub fn split(self) -> (W, Sending<()>) {
         let Self { waiter, key, length } = self;
