@@ -19,7 +19,7 @@ impl EventObject {
     /// The event that `handle` names in the current process, if a caller of that mode may set it. IRQL = PASSIVE_LEVEL; in the
     /// caller's context.
     ///
-    /// `STATUS_INVALID_HANDLE`, `STATUS_OBJECT_TYPE_MISMATCH` or `STATUS_ACCESS_DENIED`.
+    /// `STATUS_OBJECT_TYPE_MISMATCH`: it names no event. `STATUS_ACCESS_DENIED`: the caller may not set it.
     pub(crate) fn from_handle(handle: u64, mode: KPROCESSOR_MODE) -> Result<Self, NtStatus> {
         let mut object: PVOID = ptr::null_mut();
         // SAFETY: the kernel's own variable, which never changes.
@@ -27,7 +27,7 @@ impl EventObject {
         // SAFETY: it leads to the type of event objects.
         let event_type = unsafe { event_type.read() };
         // SAFETY: the handle may be anything, and is checked with the caller's rights; the out parameter is a local.
-        wdf::check(unsafe {
+        let referenced = wdf::check(unsafe {
             ObReferenceObjectByHandle(
                 handle as HANDLE,
                 EVENT_MODIFY_STATE,
@@ -36,8 +36,13 @@ impl EventObject {
                 &raw mut object,
                 ptr::null_mut(),
             )
-        })?;
-        NonNull::new(object).map(Self).ok_or(NtStatus::INVALID_HANDLE)
+        });
+        match referenced {
+            Ok(()) => NonNull::new(object).map(Self).ok_or(NtStatus::OBJECT_TYPE_MISMATCH),
+            // It is the event that is none; the endpoint may well be one.
+            Err(NtStatus::INVALID_HANDLE) => Err(NtStatus::OBJECT_TYPE_MISMATCH),
+            Err(status) => Err(status),
+        }
     }
 
     /// Signals it. IRQL <= DISPATCH_LEVEL.

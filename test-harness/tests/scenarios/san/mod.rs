@@ -1,4 +1,5 @@
 //! SAN endpoints: what `san-requirements` asks for, and what else their users would expect.
 
+mod accepting;
 mod connecting;
 mod support;

@@ -1,7 +1,10 @@
 //! The bed of SAN scenarios: a machine whose native port is its own, and sessions on it.
 
 use crate::support::{Bed, PATIENCE, eventually};
-use san_proxy::{AddressFamily, Backlog, Memory, MemoryRights, Pending, Provider, Region, SanEndpoint};
+use san_protocol::ControlCode;
+use san_proxy::{
+    AddressFamily, Backlog, DeviceRequest, Memory, MemoryRights, NtStatus, Pending, Provider, Region, SanEndpoint,
+};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use test_harness::Machine;
 use test_harness::machine::Builder;
@@ -116,4 +119,16 @@ pub(crate) fn negotiated(
 /// Waits until no message is on its way and no hand-shake under way.
 pub(crate) fn quiet(provider: &Provider) {
     eventually("no hand-shake is under way", || provider.statistics().expect("statistics").handshakes == 0);
+}
+
+/// Issues a request as it is, without room for an answer.
+pub(crate) fn request(provider: &Provider, code: ControlCode, input: &[u8]) -> NtStatus {
+    let request = DeviceRequest::new(code, input, Vec::new());
+    Pending::start(provider.device(), request, |completed| completed.status).wait()
+}
+
+/// Lets what is under way come to rest, then goes on.
+pub(crate) fn pause<T>(then: impl FnOnce() -> T) -> T {
+    std::thread::sleep(crate::support::MOMENT);
+    then()
 }
