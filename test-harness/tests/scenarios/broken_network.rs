@@ -10,9 +10,15 @@ use test_harness::Machine;
 use test_harness::network::{self, Backend, Family, Host, NetworkError, Socket, Step};
 
 /// The host's network, but every connect fails with this.
-struct Broken {
+pub(crate) struct Broken {
     host: Host,
     failure: NetworkError,
+}
+
+impl Broken {
+    pub(crate) fn new(failure: NetworkError) -> Arc<Self> {
+        Arc::new(Self { host: Host::new().expect("descriptors"), failure })
+    }
 }
 
 /// A socket of it.
@@ -105,8 +111,7 @@ fn each_way_a_network_fails_has_its_own_error() {
         (NetworkError::NoBuffers, NtStatus::INSUFFICIENT_RESOURCES, WsaError::WSAENOBUFS),
     ] {
         let machine = Machine::new();
-        let broken = Broken { host: Host::new().expect("descriptors"), failure };
-        assert!(machine.network().attach(Arc::new(broken)));
+        assert!(machine.network().attach(Broken::new(failure)));
         let bed = Bed::on(machine);
         bed.wait_for_provider();
         // Both ways: WskSocketConnect, and WskSocket, WskBind, WskConnect.

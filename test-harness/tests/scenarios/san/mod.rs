@@ -2,4 +2,5 @@
 
 mod accepting;
 mod connecting;
+mod guarantee;
 mod support;
