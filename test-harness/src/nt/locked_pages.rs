@@ -12,6 +12,8 @@ struct Lock {
     serial: u64,
     /// The EPROCESS whose pages they are; 0 for pages of the system.
     process: usize,
+    /// Partial lists built from it that have mappings of their own.
+    mappings: usize,
 }
 
 /// What a partial list was built from.
@@ -49,6 +51,21 @@ impl State {
     fn is_locked(&self, origin: Origin) -> bool {
         self.locks.get(&origin.list).is_some_and(|lock| lock.serial == origin.serial)
     }
+
+    /// A partial list goes. Whether it had a mapping.
+    fn remove_partial(&mut self, list: usize) -> bool {
+        let Some(partial) = self.partials.remove(&list) else { return false };
+        if partial.mapped {
+            self.count_mapping(partial.origin, false);
+        }
+        partial.mapped
+    }
+
+    fn count_mapping(&mut self, origin: Origin, mapped: bool) {
+        if let Some(lock) = self.locks.get_mut(&origin.list).filter(|lock| lock.serial == origin.serial) {
+            lock.mappings = if mapped { lock.mappings + 1 } else { lock.mappings - 1 };
+        }
+    }
 }
 
 /// A list was used in a way that its state does not allow.
@@ -59,7 +76,7 @@ pub(crate) struct InUse;
 #[derive(Default)]
 pub(crate) struct LockedPages(Mutex<State>);
 
-/// What memory that is being freed still holds.
+/// Why memory or a lock must not go yet: a list in it is locked, is mapped, or is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remnant {
     Locked,
@@ -72,16 +89,19 @@ impl LockedPages {
         let mut state = self.0.lock();
         state.serials += 1;
         let serial = state.serials;
-        state.locks.insert(list, Lock { serial, process });
+        state.locks.insert(list, Lock { serial, process, mappings: 0 });
     }
 
-    pub(super) fn unlock(&self, list: usize) -> Result<(), InUse> {
+    /// Whether the list can be unlocked, and then it is.
+    pub(super) fn unlock(&self, list: usize) -> Result<(), Remnant> {
         let mut state = self.0.lock();
         if state.used.contains_key(&list) {
-            return Err(InUse);
+            return Err(Remnant::Used);
         }
-        state.locks.remove(&list);
-        Ok(())
+        match state.locks.remove(&list) {
+            Some(lock) if lock.mappings != 0 => Err(Remnant::Mapped),
+            _ => Ok(()),
+        }
     }
 
     /// A partial list has been built, anew or again.
@@ -91,22 +111,30 @@ impl LockedPages {
             return Err(InUse);
         }
         match state.origin(source) {
-            Some(origin) => state.partials.insert(target, Partial { origin, mapped: false }),
-            None => state.partials.remove(&target),
-        };
+            Some(origin) => {
+                state.remove_partial(target);
+                state.partials.insert(target, Partial { origin, mapped: false });
+            }
+            None => {
+                state.remove_partial(target);
+            }
+        }
         Ok(())
     }
 
     pub(super) fn set_mapped(&self, list: usize, mapped: bool) {
-        if let Some(partial) = self.0.lock().partials.get_mut(&list) {
-            partial.mapped = mapped;
+        let mut state = self.0.lock();
+        let Some(partial) = state.partials.get_mut(&list) else { return };
+        if std::mem::replace(&mut partial.mapped, mapped) != mapped {
+            let origin = partial.origin;
+            state.count_mapping(origin, mapped);
         }
     }
 
     /// The list goes.
     pub(super) fn forget(&self, list: usize) -> Result<(), InUse> {
         let mut state = self.0.lock();
-        state.partials.remove(&list);
+        state.remove_partial(list);
         if state.used.contains_key(&list) { Err(InUse) } else { Ok(()) }
     }
 
@@ -119,7 +147,7 @@ impl LockedPages {
         let inside: Vec<usize> = state.partials.range(range.clone()).map(|(list, _)| *list).collect();
         let mut mapped = false;
         for list in inside {
-            mapped |= state.partials.remove(&list).is_some_and(|partial| partial.mapped);
+            mapped |= state.remove_partial(list);
         }
         if mapped {
             return Some(Remnant::Mapped);

@@ -4,6 +4,7 @@
 use std::ptr;
 
 use super::irql::called;
+use super::locked_pages::Remnant;
 use super::pool::{self, Owner};
 use super::types::{
     DISPATCH_LEVEL, IRP, KERNEL_MODE, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_IO_PAGE_READ, MDL_MAPPED_TO_SYSTEM_VA,
@@ -141,8 +142,12 @@ pub(crate) fn unlock(mdl: &MDL) {
     if has(mdl, MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) {
         violate(Rule::Mdl, "MmUnlockPages of a partial list, or of one over non-paged pool");
     }
-    if kernel().locked_pages.unlock(key(mdl)).is_err() {
-        violate(Rule::Wsk(29), "the pages are unlocked while a pending WSK operation uses them");
+    match kernel().locked_pages.unlock(key(mdl)) {
+        Ok(()) | Err(Remnant::Locked) => {}
+        Err(Remnant::Used) => violate(Rule::Wsk(29), "the pages are unlocked while a pending WSK operation uses them"),
+        Err(Remnant::Mapped) => {
+            violate(Rule::Mdl, "the pages are unlocked while a partial MDL over them is mapped (MmPrepareMdlForReuse)")
+        }
     }
     clear(mdl, MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_WRITE_OPERATION);
     mdl.MappedSystemVa.set(ptr::null_mut());

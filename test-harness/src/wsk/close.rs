@@ -17,8 +17,8 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
         violate(Rule::Wsk(33), format!("WskCloseSocket while {others} other threads are inside calls on the socket"));
     }
     let (wsk, socket) = (call.wsk.clone(), call.socket.clone());
-    // From here on nothing finds it.
-    socket.unlist(&wsk);
+    // From here on no call finds it. Cancel routines do, until they find their operations ended.
+    wsk.sockets.lock().remove(&socket.address);
     let mut state = socket.state.lock();
     let kept = state.kept.len();
     if kept != 0 {
@@ -51,8 +51,9 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
     state.phase = Phase::Closing;
     // No event after this; a callback that runs now ends before the close does, which stands behind it.
     state.actions.retain(|action| matches!(action, Action::Complete(_)));
-    let busy = state.draining || !state.actions.is_empty();
+    let busy = state.draining || !state.actions.is_empty() || state.is_cancelling();
     drop(state);
+    socket.unlist(&wsk);
     let completion = Completion::new(irp, STATUS_SUCCESS, 0);
     socket.release(&wsk);
     if busy { completion_behind(&call, completion) } else { call.ended(completion) }
@@ -61,7 +62,7 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
 /// Completes the close after what the socket's operations have led to so far.
 fn completion_behind(call: &Call, completion: Completion) -> NTSTATUS {
     crate::nt::irp::at(completion.irp as *mut IRP).mark_pending();
-    call.socket.state.lock().actions.push_back(Action::Complete(completion));
+    call.socket.state.lock().close_behind(completion);
     call.socket.schedule(&call.wsk);
     crate::nt::status::STATUS_PENDING
 }

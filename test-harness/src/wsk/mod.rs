@@ -78,8 +78,8 @@ pub(crate) struct Wsk {
     sockets: Mutex<HashMap<usize, Arc<Socket>>>,
     targets: Mutex<HashMap<u64, Target>>,
     next_token: AtomicU64,
-    /// Completions whose IRPs' cancel routines were already on their way; those complete them.
-    claimed: Mutex<HashMap<usize, Completion>>,
+    /// Completions whose IRPs' cancel routines were already on their way; those complete them, for these sockets.
+    claimed: Mutex<HashMap<usize, (Completion, Arc<Socket>)>>,
     jobs: Mutex<VecDeque<Job>>,
     backend: OnceLock<Arc<dyn Backend>>,
     started: AtomicBool,

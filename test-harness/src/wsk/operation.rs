@@ -285,14 +285,10 @@ impl Operation {
     }
 }
 
-/// Takes a pending IRP for completion. None if its cancel routine is on its way: that completes it then, as given.
-pub(super) fn claim(wsk: &Wsk, completion: Completion) -> Option<Completion> {
+/// Takes a pending IRP for completion. False if its cancel routine is on its way, which has to complete it.
+pub(super) fn claim(completion: Completion) -> bool {
     let irp = irp::at(completion.irp as *mut IRP);
-    if irp.CancelRoutine.swap(std::ptr::null_mut(), Ordering::AcqRel).is_null() {
-        wsk.claimed.lock().insert(completion.irp, completion);
-        return None;
-    }
-    Some(completion)
+    !irp.CancelRoutine.swap(std::ptr::null_mut(), Ordering::AcqRel).is_null()
 }
 
 /// The cancel routine of every pending IRP.
@@ -312,13 +308,11 @@ extern "win64" fn cancelled(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
             socket.unlist(&wsk);
             socket.release(&wsk);
         }
-        Some(operation)
+        Some((operation.ends(STATUS_CANCELLED), socket))
     });
-    let completion = removed
-        .map(|operation| operation.ends(STATUS_CANCELLED))
-        .or_else(|| wsk.claimed.lock().remove(&(irp as usize)));
-    match completion {
-        Some(completion) => completion.complete(),
-        None => violate(Rule::Irp, "a WSK operation was cancelled after it had completed"),
-    }
+    let Some((completion, socket)) = removed.or_else(|| wsk.claimed.lock().remove(&(irp as usize))) else {
+        violate(Rule::Irp, "a WSK operation was cancelled after it had completed")
+    };
+    completion.complete();
+    socket.has_cancelled(&wsk);
 }

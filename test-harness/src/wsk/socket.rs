@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use wsk_bindings::WSK_SOCKET;
@@ -115,6 +115,11 @@ pub(super) struct State {
     /// Indications that the client keeps.
     pub(super) kept: Vec<usize>,
     pub(super) actions: VecDeque<Action>,
+    /// Operations that their cancel routines are about to complete.
+    cancelling: usize,
+    /// The close, which stands behind those.
+    close: Option<Completion>,
+    me: Weak<Socket>,
     /// A network thread works on the actions, or is about to.
     pub(super) draining: bool,
     /// The mask bit of the callback that runs now.
@@ -177,6 +182,9 @@ impl Socket {
             unread: VecDeque::new(),
             kept: Vec::new(),
             actions: VecDeque::new(),
+            cancelling: 0,
+            close: None,
+            me: Weak::new(),
             draining: false,
             running: 0,
             inspect_serial: None,
@@ -192,6 +200,7 @@ impl Socket {
             released: AtomicUsize::new(0),
             arrival: AtomicU64::new(0),
         });
+        socket.state.lock().me = Arc::downgrade(&socket);
         registration.sockets.fetch_add(1, Ordering::AcqRel);
         wsk.sockets.lock().insert(socket.address, socket.clone());
         wsk.targets.lock().insert(socket.token, Target::Socket(socket.clone()));
@@ -222,15 +231,34 @@ impl Socket {
         self.callers.lock().iter().filter(|caller| **caller != me).count()
     }
 
-    /// Removes a pending operation for its cancel routine.
+    /// Removes a pending operation for its cancel routine, which says so by [`Self::has_cancelled`].
     pub(super) fn cancel(&self, irp: usize) -> Option<Operation> {
         let mut state = self.state.lock();
+        let removed = Self::remove(&mut state, irp);
+        state.cancelling += usize::from(removed.is_some());
+        removed
+    }
+
+    /// A cancel routine has completed its operation.
+    pub(super) fn has_cancelled(self: &Arc<Self>, wsk: &Wsk) {
+        {
+            let mut state = self.state.lock();
+            state.cancelling -= 1;
+            if state.cancelling != 0 {
+                return;
+            }
+            let close = state.close.take();
+            state.actions.extend(close.map(Action::Complete));
+        }
+        self.schedule(wsk);
+    }
+
+    fn remove(state: &mut State, irp: usize) -> Option<Operation> {
         if state.connect.as_ref().is_some_and(|operation| operation.irp == irp) {
             state.phase = Phase::Failed(STATUS_CANCELLED);
             state.endpoint = None;
             return state.connect.take();
         }
-        let state = &mut *state;
         for queue in [&mut state.sends, &mut state.receives, &mut state.accepts] {
             if let Some(index) = queue.iter().position(|operation| operation.irp == irp) {
                 return queue.remove(index);
@@ -321,8 +349,24 @@ impl Socket {
 impl State {
     /// Ends a pending operation, in order.
     pub(super) fn finish(&mut self, wsk: &Wsk, completion: Completion) {
-        if let Some(completion) = claim(wsk, completion) {
+        if claim(completion) {
             self.actions.push_back(Action::Complete(completion));
+        } else if let Some(me) = self.me.upgrade() {
+            self.cancelling += 1;
+            wsk.claimed.lock().insert(completion.irp, (completion, me));
+        }
+    }
+
+    pub(super) fn is_cancelling(&self) -> bool {
+        self.cancelling != 0
+    }
+
+    /// Has the close complete behind everything that the socket's operations have led to so far.
+    pub(super) fn close_behind(&mut self, completion: Completion) {
+        if self.cancelling == 0 {
+            self.actions.push_back(Action::Complete(completion));
+        } else {
+            self.close = Some(completion);
         }
     }
 

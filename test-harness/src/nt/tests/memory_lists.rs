@@ -154,6 +154,12 @@ fn wrong_partial_lists_are_found() {
         system_address(part);
     });
     breaks(Rule::Mdl, move || {
+        // Its mapping does.
+        let (_buffer, source, part) = partial();
+        system_address(part);
+        MmUnlockPages(source);
+    });
+    breaks(Rule::Mdl, move || {
         // Locked anew: these are other pages.
         let (_buffer, source, part) = partial();
         MmUnlockPages(source);

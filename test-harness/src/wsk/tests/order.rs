@@ -100,6 +100,35 @@ fn a_close_cancels_what_is_outstanding_and_completes_last() {
     });
 }
 
+#[test]
+fn a_close_completes_behind_operations_that_are_being_cancelled() {
+    sound(|client| {
+        let (listener, address) = listener();
+        for _ in 0..200 {
+            let socket = connect_to(client, address).unwrap();
+            let _peer = listener.accept().unwrap().0;
+            let (waiting, closing, room) = (Request::new(), Request::new(), Buffer::new(&[0; 4]));
+            assert_eq!(WskReceive(socket, &room.all(), 0, waiting.packet()), STATUS_PENDING);
+            let (irp, done) = (waiting.packet() as usize, Arc::new(AtomicUsize::new(0)));
+            let told = done.clone();
+            crate::nt::process::start_system_thread(&crate::thread::current().kernel, "canceller", move || {
+                IoCancelIrp(irp::at(irp as *mut IRP));
+                told.store(1, Ordering::Release);
+            })
+            .unwrap();
+            std::thread::yield_now();
+            WskCloseSocket(socket, closing.packet());
+            assert_eq!(closing.wait().0, STATUS_SUCCESS);
+            assert!(waiting.is_done(), "it has ended before the close");
+            assert_eq!(waiting.irp.IoStatus.Status.get(), STATUS_CANCELLED);
+            until("the canceller has left", || done.load(Ordering::Acquire) == 1);
+            waiting.free();
+            closing.free();
+            room.free();
+        }
+    });
+}
+
 /// A completion routine that sends again, so often.
 struct Again {
     socket: Sock,
