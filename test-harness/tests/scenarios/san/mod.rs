@@ -2,5 +2,8 @@
 
 mod accepting;
 mod connecting;
+mod negotiation;
 mod guarantee;
+mod messages;
 mod support;
+mod wire_peer;
