@@ -9,7 +9,7 @@ use san_proxy::{AddressFamily, DeviceRequest, Pending, Provider, StreamConnectio
 use zerocopy::IntoBytes;
 
 /// Issues a request as it is.
-fn raw(provider: &Provider, code: u32, input: &[u8], output: usize) -> (NtStatus, usize) {
+pub(crate) fn raw(provider: &Provider, code: u32, input: &[u8], output: usize) -> (NtStatus, usize) {
     let request = DeviceRequest { code, input: input.to_vec(), buffer: vec![0; output] };
     Pending::start(provider.device(), request, |completed| (completed.status, completed.information)).wait()
 }

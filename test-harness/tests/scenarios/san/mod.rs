@@ -2,8 +2,8 @@
 
 mod accepting;
 mod connecting;
-mod negotiation;
 mod guarantee;
 mod messages;
+mod negotiation;
 mod support;
 mod wire_peer;
