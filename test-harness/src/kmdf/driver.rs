@@ -148,7 +148,8 @@ pub(crate) extern "win64" fn WdfRegistryQueryValue(
 ) -> NTSTATUS {
     called("WdfRegistryQueryValue", PASSIVE_LEVEL);
     let object = object::find(key);
-    if kernel().faults.allocation_fails() {
+    // The framework needs a buffer of its own for the data alone.
+    if !value.is_null() && kernel().faults.allocation_fails() {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     // The fields of KEY_VALUE_PARTIAL_INFORMATION, with the data behind them.
