@@ -95,6 +95,27 @@ fn the_time_for_the_hand_shake_ends_when_the_offer_is_queued() {
 }
 
 #[test]
+fn a_timer_that_fires_late_does_not_shorten_the_time_of_the_next() {
+    let mut rig = Rig::undecided();
+    rig.endpoint.decide(false).unwrap();
+    // The one of the hand-shake, which was stopped when the offer was queued.
+    rig.endpoint.timer_expired();
+    assert_eq!(rig.pull(), ["start timer 5000", "send Reject"]);
+}
+
+#[test]
+fn a_connection_that_is_closed_before_its_offer_is_made_is_not_offered() {
+    let mut rig = Rig { endpoint: Endpoint::arriving(LIMITS), sending: VecDeque::new() };
+    rig.pull();
+    rig.message(&ControlMessage::connect_request(&ConnectRequest { source: remote(), target: local() }));
+    assert_eq!(rig.endpoint.state(), State::Offering);
+    rig.endpoint.close();
+    assert_eq!(rig.pull(), ["stop timer", "close"]);
+    rig.endpoint.closed();
+    assert!(rig.endpoint.is_finished());
+}
+
+#[test]
 fn a_peer_that_begins_with_anything_else_than_a_request_is_closed() {
     let headers: [[u8; HEADER_SIZE]; 3] = [
         Header { message: MessageType::Accept, length: 0, credits: 0 }.encode(),

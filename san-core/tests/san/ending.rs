@@ -69,6 +69,19 @@ fn two_goodbyes_that_cross_end_both_sides() {
 }
 
 #[test]
+fn the_connection_is_not_disconnected_before_the_sends_in_flight_are_back() {
+    let mut rig = Rig::in_session(0, 1);
+    rig.endpoint.send(50, slice(3)).unwrap();
+    rig.endpoint.disconnect(60, false).unwrap();
+    assert_eq!(rig.pull(), ["send 3 bytes of small for 50", "send Goodbye"]);
+    rig.endpoint.control_sent(Ok(()));
+    rig.header(MessageType::Goodbye, 0, 0);
+    assert_eq!(rig.pull(), ["60: done"]);
+    rig.sent(Ok(()));
+    assert_eq!(rig.pull(), ["50: 3 bytes", "disconnect"]);
+}
+
+#[test]
 fn a_goodbye_that_comes_while_this_side_wants_to_disconnect_is_answered() {
     let mut rig = Rig::in_session(0, 0);
     rig.endpoint.send(50, slice(3)).unwrap();

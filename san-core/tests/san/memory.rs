@@ -1,6 +1,6 @@
 //! Registered memory.
 
-use crate::rig::Rig;
+use crate::rig::{Rig, slice};
 use san_core::san::{Right, Slice, State};
 use san_protocol::wire::MessageType;
 use san_protocol::{MEMORY_RECEIVE, MEMORY_SEND, MemoryReply, NtStatus};
@@ -155,4 +155,17 @@ fn closing_cancels_registrations_last_when_nothing_uses_their_memory() {
     rig.sent(Err(NtStatus::CONNECTION_ABORTED));
     assert_eq!(rig.pull(), ["50: STATUS_CANCELLED", "3: STATUS_CANCELLED"]);
     assert!(rig.endpoint.is_finished());
+}
+
+#[test]
+fn closing_gives_no_registration_back_while_any_send_is_in_flight() {
+    let mut rig = Rig::in_session(0, 1);
+    rig.endpoint.send(50, slice(3)).unwrap();
+    rig.pull();
+    rig.endpoint.close();
+    rig.pull();
+    rig.close_socket();
+    assert_eq!(rig.pull(), [""; 0]);
+    rig.sent(Ok(()));
+    assert_eq!(rig.pull(), ["50: 3 bytes", "3: STATUS_CANCELLED"]);
 }

@@ -122,6 +122,17 @@ fn a_credit_message_goes_when_the_peer_has_none_left_or_would_have_twice_as_many
 }
 
 #[test]
+fn no_credit_goes_before_the_session() {
+    let mut rig = Rig::with_memory();
+    rig.session(100, &[], 5);
+    rig.pull();
+    rig.endpoint.receive_registered(100, 7, 0, 100).unwrap();
+    assert_eq!(rig.pull(), [""; 0]);
+    rig.endpoint.negotiate(4, &[], 100).unwrap();
+    assert_eq!(rig.pull(), ["send Session with 1 credits", "4: negotiated"]);
+}
+
+#[test]
 fn data_carries_the_credits_that_can_be_granted() {
     let mut rig = Rig::in_session(4, 5);
     rig.endpoint.receive_registered(104, 7, 0, 100).unwrap();

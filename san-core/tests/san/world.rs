@@ -3,7 +3,8 @@
 
 use san_core::address_map::{Mapped, Reach};
 use san_core::backlog::Backlog;
-use san_core::san::{Action, Endpoint, Limits, Offered, Reply, Sending, Slice, State};
+use san_core::connect_failure::ConnectFailure;
+use san_core::san::{Action, Endpoint, Incident, Limits, Offered, Reply, Sending, Slice, State};
 use san_protocol::NtStatus;
 use san_protocol::wire::{ControlMessage, HEADER_SIZE, Header, MessageType, RejectReason};
 use std::collections::VecDeque;
@@ -310,7 +311,12 @@ impl World {
     }
 
     /// What holds whenever there is nothing to be done.
-    fn check(&self, side: usize) {
+    fn check(&mut self, side: usize) {
+        while let Some(incident) = self.sides[side].endpoint.take_incident() {
+            let is_violation =
+                matches!(incident, Incident::Violation | Incident::ConnectFailed(ConnectFailure::Violation));
+            assert!(!is_violation, "side {side} takes an honest peer for another");
+        }
         let Side { endpoint, queued, posted, in_flight, .. } = &self.sides[side];
         let statistics = endpoint.statistics();
         assert_eq!(statistics.receives_posted as usize, posted.len());
