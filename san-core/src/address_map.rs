@@ -260,6 +260,12 @@ mod tests {
     }
 
     #[test]
+    fn of_two_routes_for_the_same_prefix_the_first_counts() {
+        let map = map(&["10.0.0.0/8 11.0.0.0/8", "10.0.0.0/8 12.0.0.0/8"]);
+        assert_eq!(native(&map, "10.1.2.3"), Some("11.1.2.3:28057".parse().unwrap()));
+    }
+
+    #[test]
     fn only_a_route_to_the_own_port_leads_here() {
         let map = map(&["10.0.0.1 127.0.0.1 port=28057", "10.0.0.2 127.0.0.1 port=28058", "10.0.0.3 127.0.0.3"]);
         assert_eq!(map.is_here("10.0.0.1".parse().unwrap()), Some("127.0.0.1".parse().unwrap()));

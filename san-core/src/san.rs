@@ -346,7 +346,6 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         self.control = None;
         match (result, self.socket) {
             (Ok(()), Socket::LastWordSending(word)) => self.socket = Socket::DisconnectDue(word),
-            (Err(_), Socket::LastWordDue(_) | Socket::LastWordSending(_)) => self.parted(),
             (Err(status), _) => self.lost(status),
             (Ok(()), _) => {}
         }

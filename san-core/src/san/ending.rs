@@ -133,26 +133,6 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         }
     }
 
-    /// The last word was said, or nobody is there to hear it.
-    pub(super) fn parted(&mut self) {
-        match self.state {
-            State::Rejecting => self.close(),
-            State::Idle
-            | State::Bound
-            | State::Listening
-            | State::Connecting
-            | State::Arriving
-            | State::Offering
-            | State::Queued
-            | State::Abandoned(_)
-            | State::Undecided
-            | State::Connected
-            | State::Disconnecting
-            | State::Ended(_)
-            | State::Closing => self.socket.close(),
-        }
-    }
-
     /// The connection is over, at whatever point it was.
     fn over(&mut self, status: NtStatus, failure: ConnectFailure) {
         match self.state {
