@@ -131,13 +131,15 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
             | MessageType::Session
             | MessageType::Data
             | MessageType::Credit
-            | MessageType::Goodbye => self.connect_failed(ConnectFailure::Violation),
+            | MessageType::Goodbye => self.violated(),
         }
     }
 
     pub(super) fn answer_control(&mut self, payload: &[u8]) {
-        let failure = RejectReason::parse(payload).map_or(ConnectFailure::Violation, ConnectFailure::from);
-        self.connect_failed(failure);
+        match RejectReason::parse(payload) {
+            Ok(reason) => self.connect_failed(reason.into()),
+            Err(_) => self.violated(),
+        }
     }
 
     fn connect_succeeded(&mut self) {
