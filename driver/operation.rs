@@ -160,7 +160,7 @@ impl Operation {
             }
         };
         if let Some(pending) = withdrawn {
-            pending.release_reserved_id();
+            pending.give_back();
             pending.finish_cancelled();
         }
         // SAFETY: this callback's own party.
@@ -313,10 +313,12 @@ impl Pending {
         unsafe { Operation::leave(self.0) };
     }
 
-    /// Gives back the id that an accept has not used. IRQL <= DISPATCH_LEVEL; no lock is held.
-    pub(crate) fn release_reserved_id(&self) {
+    /// Gives back what was set aside for the operation: the id of an accept that has got no connection, and a registration's
+    /// share of what may be registered. Before it is finished; IRQL <= DISPATCH_LEVEL; no lock is held.
+    pub(crate) fn give_back(&self) {
         match self.kind {
             Kind::Accept(id) => file::release_id(self.request, id),
+            Kind::San(san::Answer::Register(bytes)) => san::release_memory(&self.request, bytes),
             Kind::Wsk | Kind::San(_) => {}
         }
     }

@@ -33,7 +33,7 @@ use san_protocol::wire::RejectReason;
 use wdk_sys::WDFDEVICE;
 use wsk_bindings::ADDRESS_FAMILY;
 
-pub(crate) use memory::{LockedMemory, PINNED, PinnedMemory};
+pub(crate) use memory::{LockedMemory, PINNED, PinnedMemory, release as release_memory};
 pub(crate) use native::handshakes;
 pub(crate) use ports::set_routes;
 pub(crate) use request::Answer;

@@ -87,7 +87,7 @@ impl Statistics {
                 | RejectReason::NoSuchAddress
                 | RejectReason::Busy
                 | RejectReason::Version,
-            ) => {}
+            ) => self.handshakes_refused.add(1),
             Incident::HandshakeTimedOut => self.handshakes_timed_out.add(1),
             Incident::Violation => self.protocol_violations.add(1),
         }

@@ -129,9 +129,10 @@ impl Endpoint {
     /// The peer of a connection that waits has gone. IRQL <= DISPATCH_LEVEL; in the runner.
     pub(super) fn withdraw_from_backlog(this: &Shared<Self>) {
         let target = this.addresses().0.socket_address();
-        if let Some(listener) = ports::find(target) {
-            let withdrawn = listener.tell(|machine| machine.withdraw(|waiting| Shared::is_same(waiting, this)));
-            drop(withdrawn);
+        let Some(listener) = ports::find(target) else { return };
+        // If it is not there any more, somebody has just accepted it.
+        if let Some(withdrawn) = listener.tell(|machine| machine.withdraw(|waiting| Shared::is_same(waiting, this))) {
+            Self::close(&withdrawn, None);
         }
     }
 
@@ -171,7 +172,7 @@ pub(super) fn deliver(connection: &Shared<Endpoint>, accept: Pending) {
     match filled {
         Ok(length) => accept.finish(NtStatus::SUCCESS, length),
         Err(status) => {
-            accept.release_reserved_id();
+            accept.give_back();
             accept.finish(status, 0);
             Endpoint::close(connection, None);
         }

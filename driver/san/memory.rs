@@ -78,7 +78,7 @@ pub(super) fn charge(request: &Request, bytes: u64) -> Result<(), NtStatus> {
 }
 
 /// Counts it out again, before its request is completed. IRQL <= DISPATCH_LEVEL.
-pub(super) fn release(request: &Request, bytes: u64) {
+pub(crate) fn release(request: &Request, bytes: u64) {
     file::pinned(request).release(bytes);
     PINNED.release(bytes);
 }

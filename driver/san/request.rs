@@ -298,11 +298,7 @@ impl Endpoint {
     /// Answers an operation that has come out of the machine. IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(super) fn complete(this: &Shared<Self>, pending: Pending, result: Result<Reply, NtStatus>) {
         let request = pending.request();
-        match pending.kind() {
-            Kind::San(Answer::Register(bytes)) => memory::release(&request, bytes),
-            Kind::Wsk | Kind::Accept(_) | Kind::San(_) => {}
-        }
-        pending.release_reserved_id();
+        pending.give_back();
         let written = result.and_then(|reply| match (reply, pending.kind()) {
             (Reply::Bound(address), Kind::San(Answer::Bind)) => {
                 request.write_output(AddressReply { address: address.into() }.as_bytes())

@@ -89,7 +89,7 @@ impl Endpoint {
 
     /// Ends an accept that has got no connection. IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(super) fn fail_accept(accept: Pending, status: NtStatus) {
-        accept.release_reserved_id();
+        accept.give_back();
         accept.finish(status, 0);
     }
 }

@@ -1,11 +1,10 @@
 //! Cancelling, closing and dying at every point where something pends.
 
-use crate::support::{Bed, MOMENT, PATIENCE, connected, eventually, host_connect, listening, status};
+use crate::support::{Bed, MOMENT, PATIENCE, connected, eventually, full_listener, host_connect, listening, status};
 use san_protocol::NtStatus;
 use san_proxy::{AddressFamily, Disconnect, Pending, Provider, Receive, StreamConnection, Transfer};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 /// A send that the peer does not take: it fills both sockets' buffers and pends.
 fn stuck_send(connection: &StreamConnection) -> Pending<Transfer> {
@@ -166,21 +165,6 @@ fn closing_an_endpoint_ends_its_connect() {
     }
     drop(provider);
     bed.finish();
-}
-
-/// A host listener that answers no further connect.
-fn full_listener() -> (TcpListener, std::net::SocketAddr, Vec<TcpStream>) {
-    use std::os::fd::AsRawFd;
-    let (listener, address) = crate::support::host_listener();
-    #[allow(unsafe_code)]
-    // SAFETY: the descriptor is open and listens already; this only shortens its queue.
-    let result = unsafe { libc::listen(listener.as_raw_fd(), 0) };
-    assert_eq!(result, 0);
-    let mut waiting = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
-        waiting.push(stream);
-    }
-    (listener, address, waiting)
 }
 
 /// Requests of every kind that pends, all through one handle.

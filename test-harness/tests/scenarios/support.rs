@@ -118,6 +118,21 @@ pub(crate) fn host_listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// A host listener that answers no further connect.
+pub(crate) fn full_listener() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
+    use std::os::fd::AsRawFd;
+    let (listener, address) = host_listener();
+    #[allow(unsafe_code)]
+    // SAFETY: the descriptor is open and listens already; this only shortens its queue.
+    let result = unsafe { libc::listen(listener.as_raw_fd(), 0) };
+    assert_eq!(result, 0);
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+        waiting.push(stream);
+    }
+    (listener, address, waiting)
+}
+
 /// An address of 127.0.0.1 where nobody listens.
 pub(crate) fn closed_port() -> SocketAddr {
     host_listener().1

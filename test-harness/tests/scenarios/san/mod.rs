@@ -1,9 +1,11 @@
 //! SAN endpoints: what `san-requirements` asks for, and what else their users would expect.
 
 mod accepting;
+mod cancel;
 mod connecting;
 mod guarantee;
 mod messages;
 mod negotiation;
 mod support;
+mod violations;
 mod wire_peer;

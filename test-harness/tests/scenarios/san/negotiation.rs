@@ -212,9 +212,8 @@ fn a_message_longer_than_the_peer_takes_is_refused_here() {
 
 #[test]
 fn whatever_the_peer_takes_the_own_limit_holds() {
-    let neighbours = Neighbours::with("tcp", |builder| {
-        builder.parameter("sanwsk", "MaxMessageSize", Value::Number(300))
-    });
+    let neighbours =
+        Neighbours::with("tcp", |builder| builder.parameter("sanwsk", "MaxMessageSize", Value::Number(300)));
     let provider = neighbours.bed.open();
     let (endpoint, mut peer) = neighbours.connected(&provider, Role::Connector);
     peer.send_session(u32::MAX, 1);

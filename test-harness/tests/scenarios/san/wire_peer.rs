@@ -155,14 +155,14 @@ impl Neighbours {
     pub(crate) fn with(reach: &str, parameters: impl FnOnce(Builder) -> Builder) -> Self {
         let listener = TcpListener::bind((FOREIGN_NATIVE, 0)).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
-        let routes = vec![
-            "127.0.0.1 127.0.0.1".to_owned(),
-            format!("{} {FOREIGN_NATIVE} port={port} {reach}", FOREIGN.ip()),
-        ];
+        let routes =
+            vec!["127.0.0.1 127.0.0.1".to_owned(), format!("{} {FOREIGN_NATIVE} port={port} {reach}", FOREIGN.ip())];
         let native = free_port();
-        let builder = builder()
-            .parameter("sanwsk", "NativePort", Value::Number(native.into()))
-            .parameter("sanwsk", "Routes", Value::List(routes));
+        let builder = builder().parameter("sanwsk", "NativePort", Value::Number(native.into())).parameter(
+            "sanwsk",
+            "Routes",
+            Value::List(routes),
+        );
         Self { bed: Bed::with(parameters(builder)), native: (Ipv4Addr::LOCALHOST, native).into(), listener }
     }
 
