@@ -4,6 +4,8 @@ mod accepting;
 mod cancel;
 mod connecting;
 mod guarantee;
+mod hand_shake;
+mod malformed;
 mod messages;
 mod negotiation;
 mod support;

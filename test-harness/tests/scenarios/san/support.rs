@@ -132,3 +132,30 @@ pub(crate) fn pause<T>(then: impl FnOnce() -> T) -> T {
     std::thread::sleep(crate::support::MOMENT);
     then()
 }
+
+/// Waits for the end of what pends, but not for ever.
+#[track_caller]
+pub(crate) fn outcome<T: Send + 'static>(pending: Pending<T>) -> T {
+    pending.wait_for(PATIENCE).expect("it ends in time")
+}
+
+/// A session that has nothing to do with the others.
+pub(crate) struct Bystander {
+    connector: Receiver,
+    acceptor: Receiver,
+}
+
+impl Bystander {
+    pub(crate) fn new(provider: &Provider) -> Self {
+        let (connector, acceptor) = session(provider, 1, 8);
+        Self { connector, acceptor }
+    }
+
+    /// Messages go both ways.
+    pub(crate) fn goes_on(&mut self) {
+        self.connector.endpoint.send(b"there").expect("sends");
+        assert_eq!(self.acceptor.next(0), b"there");
+        self.acceptor.endpoint.send(b"and back").expect("sends");
+        assert_eq!(self.connector.next(0), b"and back");
+    }
+}
