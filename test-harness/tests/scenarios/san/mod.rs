@@ -6,6 +6,7 @@ mod connecting;
 mod guarantee;
 mod hand_shake;
 mod malformed;
+mod memory;
 mod messages;
 mod negotiation;
 mod support;
