@@ -169,7 +169,7 @@ fn bind(request: Request) -> Result<Handled, NtStatus> {
     let address = address_for(&endpoint, asked.address)?;
     request.check_output(size_of::<AddressReply>())?;
     match endpoint {
-        AnyEndpoint::Stream(endpoint) => stream::Endpoint::bind(endpoint, request, address)?,
+        AnyEndpoint::Stream(endpoint) => stream::Endpoint::bind(&endpoint, request, address)?,
         AnyEndpoint::San(endpoint) => san::Endpoint::bind(&endpoint, request, address)?,
     }
     Ok(Handled::Pends)
@@ -183,7 +183,7 @@ fn connect(request: Request) -> Result<Handled, NtStatus> {
         return Err(NtStatus::INVALID_ADDRESS_COMPONENT);
     }
     match endpoint {
-        AnyEndpoint::Stream(endpoint) => stream::Endpoint::connect(endpoint, request, address, asked.timeout)?,
+        AnyEndpoint::Stream(endpoint) => stream::Endpoint::connect(&endpoint, request, address, asked.timeout)?,
         AnyEndpoint::San(endpoint) => san::Endpoint::connect(&endpoint, request, address, &asked)?,
     }
     Ok(Handled::Pends)

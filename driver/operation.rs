@@ -318,7 +318,7 @@ impl Pending {
     pub(crate) fn give_back(&self) {
         match self.kind {
             Kind::Accept(id) => file::release_id(self.request, id),
-            Kind::San(san::Answer::Register(bytes)) => san::release_memory(&self.request, bytes),
+            Kind::San(san::Answer::Register(bytes)) => san::release_memory(self.request, bytes),
             Kind::Wsk | Kind::San(_) => {}
         }
     }

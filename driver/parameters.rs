@@ -110,7 +110,7 @@ static ALL: [&Parameter; 13] = [
 const ROUTES: &[u16] = wide!("Routes");
 
 /// Longest value of `Routes` that is read, in UTF-16 units.
-const LONGEST_ROUTES: usize = 32768;
+const LONGEST_ROUTES: u32 = 32768;
 
 /// An ASCII literal as UTF-16.
 macro_rules! wide {
@@ -191,8 +191,8 @@ impl Key {
     /// The strings of a REG_MULTI_SZ, each ended by a zero.
     fn strings(&self, name: &'static [u16]) -> Result<Vec<u16>, NtStatus> {
         let mut units: Vec<u16> = Vec::new();
-        units.try_reserve_exact(LONGEST_ROUTES).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
-        units.resize(LONGEST_ROUTES, 0);
+        units.try_reserve_exact(LONGEST_ROUTES as usize).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+        units.resize(LONGEST_ROUTES as usize, 0);
         let (name, mut length, mut kind) = (unicode_string(name), 0, 0);
         // SAFETY: the key is open; the buffer has the length that is given, and the rest are locals.
         let queried = unsafe {
@@ -200,7 +200,7 @@ impl Key {
                 WdfRegistryQueryValue,
                 self.0,
                 &raw const name,
-                size_of_val(units.as_slice()) as _,
+                2 * LONGEST_ROUTES,
                 units.as_mut_ptr().cast(),
                 &raw mut length,
                 &raw mut kind

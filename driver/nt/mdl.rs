@@ -21,9 +21,10 @@ impl<const PAGES: usize> Frames<PAGES> {
     /// # Safety
     ///
     /// `this` is memory of this size that nobody else looks at.
-    unsafe fn initialize(this: *mut Self, address: usize, length: usize) -> PMDL {
+    unsafe fn initialize(this: *mut Self, address: usize, length: u32) -> PMDL {
         const { assert!(size_of::<Self>() <= i16::MAX as usize) };
-        let offset = address % PAGE_SIZE as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "less than a page")]
+        let byte_offset = (address % PAGE_SIZE as usize) as u32;
         let mdl = MDL {
             Next: ptr::null_mut(),
             #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
@@ -31,9 +32,9 @@ impl<const PAGES: usize> Frames<PAGES> {
             MdlFlags: 0,
             Process: ptr::null_mut(),
             MappedSystemVa: ptr::null_mut(),
-            StartVa: (address - offset) as PVOID,
-            ByteCount: length as _,
-            ByteOffset: offset as _,
+            StartVa: (address - byte_offset as usize) as PVOID,
+            ByteCount: length,
+            ByteOffset: byte_offset,
         };
         // SAFETY: by this function's contract; the MDL is the structure's first field.
         unsafe { this.cast::<MDL>().write(mdl) };
@@ -64,8 +65,11 @@ impl<const N: usize> MdlBuffer<N> {
     ///
     /// The buffer lies in non-paged pool, stays where it is, and no call refers to it.
     pub(crate) unsafe fn build(&self, next: Option<NonNull<MDL>>) -> NonNull<MDL> {
+        #[expect(clippy::cast_possible_truncation, reason = "at most a page")]
+        let length = N as u32;
+        let address = self.bytes.get() as usize;
         // SAFETY: by this function's contract nobody looks at the frames.
-        let mdl = unsafe { Frames::initialize(self.frames.get().cast::<Frames<2>>(), self.bytes.get() as usize, N) };
+        let mdl = unsafe { Frames::initialize(self.frames.get().cast::<Frames<2>>(), address, length) };
         // SAFETY: initialized for bytes in non-paged pool, with frames for the two pages that they can lie in.
         unsafe { MmBuildMdlForNonPagedPool(mdl) };
         // SAFETY: the field of an MDL that is this buffer's own.
@@ -143,14 +147,14 @@ impl PartialMdl {
     ///
     /// Room has been made for the length; the part lies inside `source`, whose pages stay locked until `self` is dropped; and
     /// `self` does not move from now on.
-    pub(crate) unsafe fn build(&mut self, source: NonNull<MDL>, offset: u64, length: u32) -> NonNull<MDL> {
+    pub(crate) unsafe fn build(&mut self, source: NonNull<MDL>, offset: u32, length: u32) -> NonNull<MDL> {
         // SAFETY: the source is alive by this function's contract.
         let described = unsafe { source.as_ref() };
         let address = described.StartVa as usize + described.ByteOffset as usize + offset as usize;
         let target = match self.place {
             // SAFETY: the frames are this MDL's own.
             Place::InPlace => unsafe {
-                Frames::initialize(self.frames.get().cast::<Frames<PAGES_IN_PLACE>>(), address, length as usize)
+                Frames::initialize(self.frames.get().cast::<Frames<PAGES_IN_PLACE>>(), address, length)
             },
             Place::Allocated(mdl) => mdl.as_ptr(),
         };

@@ -4,7 +4,7 @@
 
 use super::calls::{SetupCall, Step};
 use super::native::{HandshakeUse, NativeListener};
-use super::{Endpoint, NativeAddresses, ports};
+use super::{Endpoint, Machine, NativeAddresses, ports};
 use crate::endpoint::AnyEndpoint;
 use crate::file;
 use crate::nt::{Outcome, Shared};
@@ -164,7 +164,7 @@ pub(super) fn deliver(connection: &Shared<Endpoint>, accept: Pending) {
     let Kind::Accept(endpoint) = accept.kind() else { return Endpoint::close(connection, None) };
     let (local, remote) = connection.addresses();
     let reply = AcceptReply { endpoint, local: local.protocol(), remote: remote.protocol() };
-    connection.tell(|machine| machine.taken());
+    connection.tell(Machine::taken);
     let request = accept.request();
     let filled = request
         .write_output(reply.as_bytes())

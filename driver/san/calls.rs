@@ -113,6 +113,11 @@ fn transferred(outcome: Outcome, length: usize) -> Result<(), NtStatus> {
     if outcome.information == length { Ok(()) } else { Err(NtStatus::CONNECTION_RESET) }
 }
 
+/// An offset in a region, whose length came as the 32 bits of a device control request.
+fn region_offset(offset: u64) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX)
+}
+
 impl Endpoint {
     /// Makes a call with one of the endpoint's own IRPs, which keeps the endpoint until the call has ended. `Some`: it has;
     /// else `ended` is called.
@@ -282,9 +287,10 @@ impl Endpoint {
         arguments.sending = Some(sending);
         let payload = match (slice.memory.mdl(), answer) {
             (Some(region), Kind::San(Answer::SendRegistered)) => {
+                let offset = region_offset(slice.offset);
                 // SAFETY: room was made when the request came; the machine has checked the slice and keeps the region while the
                 // operation uses it; the operation does not move.
-                Some(unsafe { arguments.payload.build(region, slice.offset, slice.length) })
+                Some(unsafe { arguments.payload.build(region, offset, slice.length) })
             }
             (whole, _) => whole,
         };
@@ -336,18 +342,20 @@ impl Endpoint {
     pub(super) fn receive_payload(this: &Shared<Self>, slice: Slice<LockedMemory>) {
         let length = slice.length as usize;
         match slice.memory.mdl() {
-            Some(region) => Self::receive(this, Receiving::Payload(length), region, slice.offset, length),
+            Some(region) => {
+                Self::receive(this, Receiving::Payload(length), region, region_offset(slice.offset), length);
+            }
             None => this.tell(|machine| machine.payload_received(Err(NtStatus::INVALID_PARAMETER))),
         }
     }
 
-    fn receive(this: &Shared<Self>, receiving: Receiving, mdl: NonNull<MDL>, offset: u64, length: usize) {
+    fn receive(this: &Shared<Self>, receiving: Receiving, mdl: NonNull<MDL>, offset: u32, length: usize) {
         this.inner.lock().receiving = receiving;
         let socket = this.socket();
         let buffer = this.calls.arguments.receive.get();
         let outcome = Self::issue(this, &this.calls.receive, Self::receive_call_ended, |irp| {
             // SAFETY: one receive at a time: nothing refers to it.
-            unsafe { *buffer = WSK_BUF { Mdl: mdl.as_ptr().cast(), Offset: offset as _, Length: length as _ } };
+            unsafe { *buffer = WSK_BUF { Mdl: mdl.as_ptr().cast(), Offset: offset, Length: length as _ } };
             // SAFETY: nobody changes it while the call is out.
             socket?.receive(unsafe { &*buffer }, true, irp)
         });

@@ -70,15 +70,15 @@ impl PinnedMemory {
 }
 
 /// Counts a region in, for the request's handle and for all. IRQL <= DISPATCH_LEVEL.
-pub(super) fn charge(request: &Request, bytes: u64) -> Result<(), NtStatus> {
+pub(super) fn charge(request: Request, bytes: u64) -> Result<(), NtStatus> {
     let limits = parameters::get();
-    let of_handle = file::pinned(request);
+    let of_handle = file::pinned(&request);
     of_handle.charge(bytes, limits.regions_per_handle, limits.pinned_per_handle)?;
     PINNED.charge(bytes, limits.regions, limits.pinned).inspect_err(|_| of_handle.release(bytes))
 }
 
 /// Counts it out again, before its request is completed. IRQL <= DISPATCH_LEVEL.
-pub(crate) fn release(request: &Request, bytes: u64) {
-    file::pinned(request).release(bytes);
+pub(crate) fn release(request: Request, bytes: u64) {
+    file::pinned(&request).release(bytes);
     PINNED.release(bytes);
 }

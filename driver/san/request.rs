@@ -205,11 +205,11 @@ impl Endpoint {
             return Err(NtStatus::INVALID_PARAMETER);
         }
         let (memory, length) = (LockedMemory::of(request)?, length as u64);
-        memory::charge(&request, length)?;
+        memory::charge(request, length)?;
         let submitted = Self::submit(this, request, Answer::Register(length), |machine, pending| {
             machine.register(pending, asked.key, memory, length, asked.rights)
         });
-        submitted.inspect_err(|_| memory::release(&request, length))
+        submitted.inspect_err(|_| memory::release(request, length))
     }
 
     /// Ends a registration; pends until no operation uses the memory. IRQL <= DISPATCH_LEVEL.

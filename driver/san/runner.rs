@@ -14,6 +14,7 @@ use wdk_sys::{PKDPC, PVOID, WDFDEVICE, WDFWORKITEM};
 const BUDGET: u32 = 64;
 
 /// What is to be done next.
+#[expect(clippy::large_enum_variant, reason = "boxing a message would be an allocation that can fail")]
 enum Work {
     /// Go on after a setup call.
     Ended(Step, Outcome),

@@ -59,7 +59,7 @@ enum Next {
 
 impl Endpoint {
     /// Binds to `address`. The request is completed with an [`AddressReply`]. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn bind(this: Shared<Self>, request: Request, address: SocketAddr) -> Result<(), NtStatus> {
+    pub(crate) fn bind(this: &Shared<Self>, request: Request, address: SocketAddr) -> Result<(), NtStatus> {
         let pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         let begun = {
             let mut inner = this.inner.lock();
@@ -75,7 +75,7 @@ impl Endpoint {
         match begun {
             Ok(listening) => {
                 let setup = Setup { goal: Goal::Bind, step: Step::Open, listening, target: address.into() };
-                run(&this, pending, setup, None);
+                run(this, pending, setup, None);
             }
             Err(refusal) => pending.finish(refused(refusal), 0),
         }
@@ -84,7 +84,7 @@ impl Endpoint {
 
     /// Connects to `address` within `timeout` milliseconds (0: as long as TCP tries). IRQL <= DISPATCH_LEVEL.
     pub(crate) fn connect(
-        this: Shared<Self>,
+        this: &Shared<Self>,
         request: Request,
         address: SocketAddr,
         timeout: u32,
@@ -111,7 +111,7 @@ impl Endpoint {
                     pending.expire_after(timeout);
                 }
                 let setup = Setup { goal: Goal::Connect, step, listening: false, target: address.into() };
-                run(&this, pending, setup, None);
+                run(this, pending, setup, None);
             }
             Err(status) => pending.finish(status, 0),
         }
