@@ -5,6 +5,7 @@ use super::{Endpoint, Inner, LockedMemory, Machine, memory, native, ports};
 use crate::endpoint::AnyEndpoint;
 use crate::nt::{EventObject, Shared};
 use crate::operation::{Kind, Observer, Operation, Pending};
+use crate::parameters;
 use crate::statistics::STATISTICS;
 use crate::wdf::Request;
 use core::net::SocketAddr;
@@ -239,7 +240,9 @@ impl Endpoint {
     ) -> Result<(), NtStatus> {
         let answer = Kind::San(Answer::SendRegistered);
         let mut pending = Operation::begin(request, AnyEndpoint::San(this.clone()), answer)?;
-        if let Err(status) = pending.arguments().payload.make_room(asked.length) {
+        // What is longer than any message is refused below, whatever it names, and gets no memory before.
+        let may_be_sent = asked.length <= parameters::get().message_size;
+        if may_be_sent && let Err(status) = pending.arguments().payload.make_room(asked.length) {
             pending.finish(status, 0);
             return Ok(());
         }
