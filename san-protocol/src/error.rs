@@ -163,6 +163,8 @@ named! { WsaError, "";
     WSAEPROTOTYPE = 10041,
     /// Protocol not offered.
     WSAEPROTONOSUPPORT = 10043,
+    /// Type of socket not offered.
+    WSAESOCKTNOSUPPORT = 10044,
     /// Not offered.
     WSAEOPNOTSUPP = 10045,
     /// Address family not offered.

@@ -14,6 +14,8 @@ pub enum Operation {
     CreateEvent,
     /// Using memory that is registered, in user mode.
     UseMemory,
+    /// Choosing what kind of socket to make, in user mode.
+    Socket,
     /// A request.
     Request(ControlCode),
 }
@@ -23,6 +25,7 @@ pub enum Operation {
 pub struct Error {
     operation: Operation,
     status: NtStatus,
+    winsock: WsaError,
     address: Option<SocketAddr>,
 }
 
@@ -30,7 +33,17 @@ impl Error {
     /// `operation` failed with `status`.
     #[must_use]
     pub const fn new(operation: Operation, status: NtStatus) -> Self {
-        Self { operation, status, address: None }
+        let winsock = match (operation, status) {
+            (Operation::Request(ControlCode::Create), NtStatus::NOT_SUPPORTED) => WsaError::WSAEAFNOSUPPORT,
+            (Operation::Open, NtStatus::OBJECT_NAME_NOT_FOUND) => WsaError::WSAENETDOWN,
+            (_, status) => wsa_error(status),
+        };
+        Self { operation, status, winsock, address: None }
+    }
+
+    /// A kind of socket that is not offered. No NTSTATUS tells these apart.
+    pub(crate) const fn no_such_socket(winsock: WsaError) -> Self {
+        Self { winsock, ..Self::new(Operation::Socket, NtStatus::NOT_SUPPORTED) }
     }
 
     /// The same, about an address.
@@ -54,11 +67,7 @@ impl Error {
     /// The Winsock error that stands for it.
     #[must_use]
     pub const fn wsa_error(&self) -> WsaError {
-        match (self.operation, self.status) {
-            (Operation::Request(ControlCode::Create), NtStatus::NOT_SUPPORTED) => WsaError::WSAEAFNOSUPPORT,
-            (Operation::Open, NtStatus::OBJECT_NAME_NOT_FOUND) => WsaError::WSAENETDOWN,
-            (_, status) => wsa_error(status),
-        }
+        self.winsock
     }
 
     /// What a person can do about it; `None` where the error says all there is to say.
@@ -99,6 +108,7 @@ impl Error {
             (Operation::Request(ControlCode::Create), NtStatus::NOT_SUPPORTED) => {
                 Some("the driver knows IPv4 and IPv6 only")
             }
+            (Operation::Socket, _) => Some("SAN sockets are streams: ask for SOCK_STREAM and IPPROTO_TCP"),
             (_, NtStatus::CANT_WAIT) => {
                 Some("the endpoint is non-blocking: wait for its event, then ask for its network events")
             }
@@ -142,7 +152,8 @@ impl Error {
                 WsaError::WSAEOPNOTSUPP
                 | WsaError::WSAEAFNOSUPPORT
                 | WsaError::WSAEPROTOTYPE
-                | WsaError::WSAEPROTONOSUPPORT,
+                | WsaError::WSAEPROTONOSUPPORT
+                | WsaError::WSAESOCKTNOSUPPORT,
             ) => io::ErrorKind::Unsupported,
             (_, WsaError::WSAEADDRINUSE) => io::ErrorKind::AddrInUse,
             (_, WsaError::WSAEADDRNOTAVAIL) => io::ErrorKind::AddrNotAvailable,
@@ -175,6 +186,7 @@ impl Operation {
             Self::Open => "open the device",
             Self::CreateEvent => "make an event object",
             Self::UseMemory => "use registered memory",
+            Self::Socket => "make such a socket",
             Self::Request(ControlCode::QueryVersion) => "ask for the driver's version",
             Self::Request(ControlCode::QueryStatus) => "ask for the driver's status",
             Self::Request(ControlCode::Create) => "create an endpoint",

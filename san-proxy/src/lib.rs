@@ -52,9 +52,12 @@ pub use endpoint::{AddressFamily, Addresses, Endpoint};
 pub use error::{Error, Operation};
 pub use listener::{Accepted, Backlog, StreamListener};
 pub use memory::{Memory, PAGE_SIZE, SharedMemory};
-pub use pending::Pending;
+pub use pending::{Incomplete, Pending};
 pub use provider::{Provider, Status, Version, WskVersion};
-pub use san::{EventRecord, MemoryRights, MemoryState, NetworkEvents, PeerSession, Region, SanEndpoint, Undecided};
+pub use san::{
+    EventRecord, MemoryRights, MemoryState, NetworkEvents, PeerSession, Protocol, Region, SanEndpoint, SocketType,
+    Undecided,
+};
 pub use stream::{Disconnect, Receive, StreamConnection, Transfer};
 
 pub use san_protocol::wire::MAX_PRIVATE_DATA;

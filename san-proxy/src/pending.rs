@@ -2,7 +2,8 @@
 
 use crate::device::{Completed, Completion, Device, DeviceRequest, Ticket};
 use crate::memory::SharedMemory;
-use san_protocol::NtStatus;
+use san_protocol::{NtStatus, WsaError};
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -127,6 +128,21 @@ impl<T> Pending<T> {
         self.finish(completed)
     }
 
+    /// The result if there is one, without waiting, as WSPGetOverlappedResult is asked for it.
+    ///
+    /// # Errors
+    ///
+    /// The request has not ended: it comes back, and goes on.
+    pub fn result(self) -> Result<T, Incomplete<T>> {
+        self.wait_for(Duration::ZERO).map_err(Incomplete)
+    }
+
+    /// The request's status as it stands: `STATUS_PENDING`, which is `WSA_IO_PENDING`, until it has ended.
+    #[must_use]
+    pub fn status(&self) -> NtStatus {
+        self.slot.lock().as_ref().map_or(NtStatus::PENDING, |completed| completed.status)
+    }
+
     /// Whether the request has ended: then [`Self::wait`] returns at once.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -153,6 +169,26 @@ impl<T> Pending<T> {
     }
 }
 
+/// A request that has not ended, asked for its result. It goes on, unless this is dropped.
+#[derive(Debug)]
+pub struct Incomplete<T>(pub Pending<T>);
+
+impl<T> Incomplete<T> {
+    /// `WSA_IO_INCOMPLETE`.
+    #[must_use]
+    pub const fn wsa_error(&self) -> WsaError {
+        WsaError::WSA_IO_INCOMPLETE
+    }
+}
+
+impl<T> fmt::Display for Incomplete<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the request has not ended: {}", self.wsa_error())
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for Incomplete<T> {}
+
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         if let Some(finish) = self.finish.take() {
@@ -162,8 +198,8 @@ impl<T> Drop for Pending<T> {
     }
 }
 
-impl<T> std::fmt::Debug for Pending<T> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Pending")
             .field("ticket", &self.ticket)

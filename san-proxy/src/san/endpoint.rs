@@ -1,6 +1,6 @@
 //! The endpoint.
 
-use super::{EventRecord, MemoryRights, NetworkEvents, PeerSession, Region, Undecided};
+use super::{EventRecord, MemoryRights, NetworkEvents, PeerSession, Protocol, Region, SocketType, Undecided};
 use crate::device::{DeviceRequest, Event};
 use crate::endpoint::{AddressFamily, Addresses, Endpoint};
 use crate::error::{Error, Operation};
@@ -59,6 +59,25 @@ impl SanEndpoint {
     /// As [`Endpoint::create`].
     pub fn create(provider: &Provider, family: AddressFamily) -> Result<Self, Error> {
         Endpoint::create(provider, EndpointKind::San, family).map(Self::from_endpoint)
+    }
+
+    /// An endpoint for a socket of this kind, as WSPSocket makes it: a stream, over TCP.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::create`], which knows the families (`WSAEAFNOSUPPORT`), and before anything else:
+    ///
+    /// - `WSAEPROTOTYPE`: UDP and a stream, or TCP and datagrams;
+    /// - `WSAESOCKTNOSUPPORT`: another type than a stream;
+    /// - `WSAEPROTONOSUPPORT`: another protocol than TCP.
+    pub fn socket(
+        provider: &Provider,
+        family: AddressFamily,
+        socket_type: SocketType,
+        protocol: Protocol,
+    ) -> Result<Self, Error> {
+        socket_type.is_offered_with(protocol).map_err(Error::no_such_socket)?;
+        Self::create(provider, family)
     }
 
     /// The SAN endpoint that `endpoint` is.

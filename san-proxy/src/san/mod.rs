@@ -4,6 +4,7 @@ mod endpoint;
 mod events;
 mod region;
 mod session;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod undecided;
@@ -12,4 +13,5 @@ pub use endpoint::SanEndpoint;
 pub use events::{EventRecord, NetworkEvents};
 pub use region::{MemoryRights, MemoryState, Region};
 pub use session::PeerSession;
+pub use socket::{Protocol, SocketType};
 pub use undecided::Undecided;

@@ -3,9 +3,10 @@
 use super::*;
 use crate::fake::FakeDevice;
 use crate::{
-    AddressFamily, Backlog, Device, Error, Event, Memory, NtStatus, PAGE_SIZE, Pending, Provider, StreamConnection,
-    WsaError,
+    AddressFamily, Backlog, Device, Error, Event, Incomplete, Memory, NtStatus, PAGE_SIZE, Pending, Provider,
+    StreamConnection, WsaError,
 };
+use san_protocol::wsa_error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
@@ -53,6 +54,60 @@ fn session(provider: &Provider) -> [(SanEndpoint, Region); 2] {
 
 fn status<T>(result: Result<T, Error>) -> NtStatus {
     result.err().map_or(NtStatus::SUCCESS, |error| error.status())
+}
+
+#[test]
+fn sockets_are_streams_over_tcp() {
+    use WsaError as Wsa;
+    let (provider, device) = FakeDevice::provider();
+    let socket = |family, socket_type, protocol| {
+        SanEndpoint::socket(&provider, family, socket_type, protocol).map(drop).map_err(|error| error.wsa_error())
+    };
+    for (socket_type, protocol, expected) in [
+        (SocketType::STREAM, Protocol::TCP, Ok(())),
+        (SocketType::STREAM, Protocol::ANY, Ok(())),
+        (SocketType::ANY, Protocol::TCP, Ok(())),
+        (SocketType::ANY, Protocol::ANY, Ok(())),
+        (SocketType::STREAM, Protocol::UDP, Err(Wsa::WSAEPROTOTYPE)),
+        (SocketType::DATAGRAM, Protocol::TCP, Err(Wsa::WSAEPROTOTYPE)),
+        (SocketType::DATAGRAM, Protocol::UDP, Err(Wsa::WSAESOCKTNOSUPPORT)),
+        (SocketType::DATAGRAM, Protocol::ANY, Err(Wsa::WSAESOCKTNOSUPPORT)),
+        (SocketType::RAW, Protocol::TCP, Err(Wsa::WSAESOCKTNOSUPPORT)),
+        (SocketType(-1), Protocol(-1), Err(Wsa::WSAESOCKTNOSUPPORT)),
+        (SocketType::STREAM, Protocol(132), Err(Wsa::WSAEPROTONOSUPPORT)),
+        (SocketType::ANY, Protocol::UDP, Err(Wsa::WSAEPROTONOSUPPORT)),
+    ] {
+        for family in [AddressFamily::INET, AddressFamily::INET6] {
+            assert_eq!(socket(family, socket_type, protocol), expected, "{family:?} {socket_type:?} {protocol:?}");
+        }
+    }
+    assert_eq!(socket(AddressFamily(6), SocketType::STREAM, Protocol::TCP), Err(Wsa::WSAEAFNOSUPPORT));
+    assert_eq!(device.endpoints(), 0);
+    let error = SanEndpoint::socket(&provider, AddressFamily::INET, SocketType::RAW, Protocol::ANY).unwrap_err();
+    assert!(error.to_string().starts_with("cannot make such a socket: WSAESOCKTNOSUPPORT (10044)"), "{error}");
+    assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
+    assert!(error.hint().unwrap().contains("SOCK_STREAM"));
+}
+
+#[test]
+fn a_polled_result_is_incomplete_until_it_is_there() {
+    let (provider, device) = FakeDevice::provider();
+    let listener = listening(&provider, 80);
+    let client = bound(&provider, 1000);
+    let connecting = client.start_connect(address(80), None);
+    assert_eq!(wsa_error(connecting.status()), WsaError::WSA_IO_PENDING);
+    let incomplete = connecting.result().expect_err("nobody has decided");
+    assert_eq!(incomplete.wsa_error(), WsaError::WSA_IO_INCOMPLETE);
+    assert!(incomplete.to_string().ends_with("WSA_IO_INCOMPLETE (996)"), "{incomplete}");
+    let Incomplete(connecting) = incomplete;
+    listener.accept().unwrap().reject().unwrap();
+    assert_eq!(connecting.status(), NtStatus::CONNECTION_REFUSED);
+    assert_eq!(connecting.status(), NtStatus::CONNECTION_REFUSED, "asking takes nothing");
+    assert_eq!(status(connecting.result().expect("it has ended")), NtStatus::CONNECTION_REFUSED);
+
+    let accepting = listener.start_accept();
+    drop(accepting.result());
+    assert_eq!(device.pending(), 0, "what is dropped is cancelled");
 }
 
 #[test]
