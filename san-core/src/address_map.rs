@@ -196,9 +196,12 @@ impl AddressMap {
     }
 
     /// The native address to bind to for a SAN address of this machine: `None` if no route leads there, or one that leads to
-    /// another port than this machine's.
+    /// another port than this machine's, and for an address that no endpoint can have.
     #[must_use]
     pub fn is_here(&self, san: IpAddr) -> Option<IpAddr> {
+        if is_nobodys(san) {
+            return None;
+        }
         let (address, port, _) = self.find(san)?;
         port.is_none_or(|port| port == self.native_port).then_some(address)
     }
@@ -212,6 +215,12 @@ impl AddressMap {
             Some((route.native.with_host_part(host_part), route.port, route.reach))
         })
     }
+}
+
+/// Whether an address can be no endpoint's, for it stands for none or for many.
+#[must_use]
+pub fn is_nobodys(address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_multicast() || address == Ipv4Addr::BROADCAST
 }
 
 #[cfg(test)]
@@ -263,6 +272,15 @@ mod tests {
     fn of_two_routes_for_the_same_prefix_the_first_counts() {
         let map = map(&["10.0.0.0/8 11.0.0.0/8", "10.0.0.0/8 12.0.0.0/8"]);
         assert_eq!(native(&map, "10.1.2.3"), Some("11.1.2.3:28057".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_that_nobody_has_is_not_here() {
+        let map = map(&["0.0.0.0/0 0.0.0.0/0", "::/0 ::/0"]);
+        for nobodys in ["0.0.0.0", "224.0.0.1", "239.1.2.3", "255.255.255.255", "::", "ff02::1"] {
+            assert_eq!(map.is_here(nobodys.parse().unwrap()), None, "{nobodys}");
+        }
+        assert_eq!(map.is_here("10.0.0.1".parse().unwrap()), Some("10.0.0.1".parse().unwrap()));
     }
 
     #[test]

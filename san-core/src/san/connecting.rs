@@ -2,7 +2,7 @@
 
 use super::socket::{Socket, Timer};
 use super::{Action, Connect, Endpoint, IllegalTransition, Incident, Reply, State};
-use crate::address_map::Mapped;
+use crate::address_map::{Mapped, is_nobodys};
 use crate::connect_failure::ConnectFailure;
 use core::net::SocketAddr;
 use san_protocol::wire::{ConnectRequest, ControlMessage, Header, MessageType, RejectReason};
@@ -79,7 +79,7 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         if self.local.is_none_or(|local| local.is_ipv4() != remote.is_ipv4()) {
             return Err(NtStatus::INVALID_PARAMETER);
         }
-        if remote.port() == 0 || remote.ip().is_unspecified() || remote.ip().is_multicast() {
+        if remote.port() == 0 || is_nobodys(remote.ip()) {
             return Err(NtStatus::INVALID_ADDRESS_COMPONENT);
         }
         let mapped = mapped.ok_or(NtStatus::NETWORK_UNREACHABLE)?;
