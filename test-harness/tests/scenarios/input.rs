@@ -2,8 +2,9 @@
 
 use crate::support::{Bed, connected, listening};
 use san_protocol::{
-    BindRequest, ConnectRequest, ControlCode, CreateRequest, DisconnectRequest, EndpointRequest, Header, ListenRequest,
-    NtStatus, PROTOCOL_VERSION, ReceiveRequest, SetOptionRequest, SocketAddress,
+    BindRequest, ConnectRequest, ControlCode, CreateRequest, DecideRequest, DisconnectRequest, EndpointRequest,
+    EventSelectRequest, Header, LAYOUTS, ListenRequest, MemoryRequest, NegotiateRequest, NtStatus, PROTOCOL_VERSION,
+    ReceiveRequest, RegisterMemoryRequest, SetOptionRequest, SocketAddress, TransferRequest,
 };
 use san_proxy::{AddressFamily, DeviceRequest, Pending, Provider, StreamConnection};
 use zerocopy::IntoBytes;
@@ -15,10 +16,16 @@ pub(crate) fn raw(provider: &Provider, code: u32, input: &[u8], output: usize) -
 }
 
 /// A request of every code that has an input, for this endpoint; valid but for what the endpoint's state forbids.
-fn requests(endpoint: u64) -> Vec<(ControlCode, Vec<u8>, usize)> {
+pub(crate) fn requests(endpoint: u64) -> Vec<(ControlCode, Vec<u8>, usize)> {
     let header = Header::new(0);
     let address = SocketAddress::from(std::net::SocketAddr::from(([127, 0, 0, 1], 9)));
     let only = EndpointRequest { header, endpoint };
+    let event_select = EventSelectRequest { header, endpoint, event: 0, mask: 0, reserved: 0 };
+    let decide = DecideRequest { header, endpoint, decision: 1, reserved: 0 };
+    let negotiate = NegotiateRequest { header, endpoint, receive_size: 0, private_length: 0, private: [0; 256] };
+    let register = RegisterMemoryRequest { header, endpoint, key: 1, rights: 1, reserved: 0 };
+    let memory = MemoryRequest { header, endpoint, key: 1 };
+    let transfer = TransferRequest { header, endpoint, key: 1, offset: 0, length: 1, reserved: 0 };
     vec![
         (ControlCode::Create, CreateRequest { header, kind: 1, family: 2, reserved: 0 }.as_bytes().to_vec(), 8),
         (ControlCode::SetOption, SetOptionRequest { header, endpoint, option: 1, value: 1 }.as_bytes().to_vec(), 0),
@@ -31,7 +38,28 @@ fn requests(endpoint: u64) -> Vec<(ControlCode, Vec<u8>, usize)> {
         (ControlCode::Disconnect, DisconnectRequest { header, endpoint }.as_bytes().to_vec(), 0),
         (ControlCode::QueryAddresses, only.as_bytes().to_vec(), 56),
         (ControlCode::Close, only.as_bytes().to_vec(), 0),
+        (ControlCode::EventSelect, event_select.as_bytes().to_vec(), 0),
+        (ControlCode::EnumNetworkEvents, only.as_bytes().to_vec(), 16),
+        (ControlCode::Decide, decide.as_bytes().to_vec(), 0),
+        (ControlCode::Negotiate, negotiate.as_bytes().to_vec(), 272),
+        (ControlCode::RegisterMemory, register.as_bytes().to_vec(), 16),
+        (ControlCode::QueryMemory, memory.as_bytes().to_vec(), 16),
+        (ControlCode::DeregisterMemory, memory.as_bytes().to_vec(), 0),
+        (ControlCode::SendRegistered, transfer.as_bytes().to_vec(), 0),
+        (ControlCode::ReceiveRegistered, transfer.as_bytes().to_vec(), 8),
+        (ControlCode::QueryStatistics, only.as_bytes().to_vec(), 56),
     ]
+}
+
+#[test]
+fn every_code_with_an_input_is_among_the_requests() {
+    let known: Vec<_> = requests(1).into_iter().map(|(code, ..)| code).collect();
+    let with_input: Vec<_> = ControlCode::ALL.iter().copied().filter(|code| code.input().size != 0).collect();
+    assert_eq!(known, with_input);
+    for (code, input, output) in requests(1) {
+        assert_eq!(input.len(), code.input().size);
+        assert!(output >= code.output().size);
+    }
 }
 
 #[test]
@@ -69,6 +97,28 @@ fn every_version_but_this_one_and_every_unknown_flag_is_refused() {
             assert_eq!(raw(&provider, code.value(), &wrong, output).0, NtStatus::INVALID_PARAMETER, "{code:?}");
         }
     }
+    drop(provider);
+    bed.finish();
+}
+
+#[test]
+fn every_reserved_field_has_to_be_zero() {
+    let bed = Bed::new();
+    let provider = bed.open();
+    let mut checked = 0;
+    for (code, input, output) in requests(1) {
+        let layout = LAYOUTS.iter().find(|layout| layout.name == code.input().name).expect("it has a layout");
+        for field in layout.fields.iter().filter(|field| field.name == "reserved") {
+            for bit in 0..field.size * 8 {
+                let mut wrong = input.clone();
+                wrong[field.offset + bit / 8] = 1 << (bit % 8);
+                let refused = raw(&provider, code.value(), &wrong, output);
+                assert_eq!(refused, (NtStatus::INVALID_PARAMETER, 0), "{code:?}, bit {bit}");
+            }
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 8, "requests with reserved fields");
     drop(provider);
     bed.finish();
 }
