@@ -3,6 +3,7 @@
 mod accepting;
 mod cancel;
 mod connecting;
+mod error_codes;
 mod guarantee;
 mod hand_shake;
 mod input;
@@ -11,6 +12,7 @@ mod memory;
 mod messages;
 mod negotiation;
 mod payload;
+mod requirements;
 mod support;
 mod violations;
 mod wire_peer;
