@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::dpc;
-use super::io::request::{self, Request};
+use super::io::request::{self, Done, Request};
 use super::irql::called;
 use super::pool::{self, Owner};
 use super::spin_lock::{acquire, release};
 use super::status::{
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS, nt_success,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS,
+    STATUS_SYSTEM_SHUTDOWN, nt_success,
 };
 use super::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DRIVER_CANCEL, IO_COMPLETION_ROUTINE, IO_STACK_LOCATION, IO_TYPE_IRP, IRP, KIRQL,
@@ -23,6 +24,7 @@ use super::types::{
 use crate::guard::{callout, violate};
 use crate::image::Export;
 use crate::kernel::Kernel;
+use crate::machine::IoStatus;
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
@@ -37,6 +39,8 @@ enum Phase {
     Sent,
     /// Its last completion routine has run; the I/O manager is finishing it.
     Finishing,
+    /// Nobody needs it but the cancellers that look at it.
+    Finished,
 }
 
 struct Record {
@@ -45,6 +49,8 @@ struct Record {
     allocated: bool,
     /// What the I/O manager has to do when it completes, for packets that it made.
     request: Option<Box<Request>>,
+    /// Who is to be told, while the I/O manager is finishing it.
+    done: Option<Done>,
     /// Cancellers that look at the packet; its memory stays while there are any.
     pins: usize,
 }
@@ -101,13 +107,23 @@ impl Irps {
     }
 
     fn insert(&self, irp: *mut IRP, allocated: bool, request: Option<Box<Request>>) {
-        let record = Record { phase: Phase::Held, allocated, request, pins: 0 };
+        let record = Record { phase: Phase::Held, allocated, request, done: None, pins: 0 };
         self.records.lock().insert(irp as usize, record);
     }
 
-    /// Takes what the I/O manager noted for a packet.
+    /// Takes what the I/O manager noted for a packet, but for whom to tell: a machine that stops while the packet is being
+    /// finished tells them too.
     pub(crate) fn take(&self, irp: &IRP) -> Option<Box<Request>> {
-        self.records.lock().get_mut(&(irp.as_ptr() as usize))?.request.take()
+        let mut records = self.records.lock();
+        let record = records.get_mut(&(irp.as_ptr() as usize))?;
+        let mut request = record.request.take()?;
+        record.done = request.take_done();
+        Some(request)
+    }
+
+    /// Takes whom to tell that a packet has been finished.
+    pub(crate) fn take_done(&self, irp: &IRP) -> Option<Done> {
+        self.records.lock().get_mut(&(irp.as_ptr() as usize))?.done.take()
     }
 
     /// Pins the sent packets that the I/O manager made and that `wanted` chooses.
@@ -131,9 +147,15 @@ impl Irps {
 
     /// Ends every request of a machine that has stopped: its issuer is told, its memory stays.
     pub(crate) fn abandon(&self) {
-        let requests: Vec<_> = self.records.lock().values_mut().filter_map(|record| record.request.take()).collect();
-        for request in requests {
-            request.abandon();
+        let told: Vec<Done> = {
+            let mut records = self.records.lock();
+            let whom = |record: &mut Record| {
+                record.done.take().or_else(|| record.request.take().and_then(|mut request| request.take_done()))
+            };
+            records.values_mut().filter_map(whom).collect()
+        };
+        for done in told {
+            done(IoStatus { status: STATUS_SYSTEM_SHUTDOWN, information: 0 });
         }
     }
 
@@ -174,11 +196,16 @@ pub(crate) fn allocate(
 pub(crate) fn free(kernel: &Kernel, irp: *mut IRP) {
     let pinned = {
         let mut records = kernel.irps.records.lock();
-        let pinned = records.get(&(irp as usize)).is_some_and(|record| record.pins > 0);
-        if !pinned {
-            records.remove(&(irp as usize));
+        match records.get_mut(&(irp as usize)) {
+            Some(record) if record.pins > 0 => {
+                record.phase = Phase::Finished;
+                true
+            }
+            Some(_) | None => {
+                records.remove(&(irp as usize));
+                false
+            }
         }
-        pinned
     };
     if pinned {
         kernel.irps.pinned_frees.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +219,7 @@ fn unpin(kernel: &Kernel, address: usize) {
         let mut records = kernel.irps.records.lock();
         let Some(record) = records.get_mut(&address) else { return };
         record.pins -= 1;
-        let finished = record.pins == 0 && record.phase == Phase::Finishing && record.request.is_none();
+        let finished = record.pins == 0 && record.phase == Phase::Finished;
         if finished {
             records.remove(&address);
         }
@@ -223,7 +250,7 @@ fn expect(irp: &IRP, phase: Phase, call: &str) {
         (Some(Phase::Held), Phase::Held) | (Some(Phase::Sent), Phase::Sent) => {}
         (None, _) => violate(Rule::Irp, format!("{call}: the IRP was never allocated, or it has been freed")),
         (Some(Phase::Sent), _) => violate(Rule::Irp, format!("{call}: the IRP was sent, and has not completed")),
-        (Some(Phase::Held | Phase::Finishing), _) => {
+        (Some(Phase::Held | Phase::Finishing | Phase::Finished), _) => {
             violate(
                 Rule::Irp,
                 format!("{call}: the IRP is not under way: it was never sent, or it has completed already"),

@@ -20,8 +20,7 @@ use crate::nt::mdl::{self, Access};
 use crate::nt::object;
 use crate::nt::pool::{self, Owner};
 use crate::nt::status::{
-    STATUS_ACCESS_DENIED, STATUS_ACCESS_VIOLATION, STATUS_INSUFFICIENT_RESOURCES, STATUS_PENDING,
-    STATUS_SYSTEM_SHUTDOWN, name, nt_error,
+    STATUS_ACCESS_DENIED, STATUS_ACCESS_VIOLATION, STATUS_INSUFFICIENT_RESOURCES, STATUS_PENDING, name, nt_error,
 };
 use crate::nt::types::{
     ACCESS_MASK, APC_LEVEL, DEVICE_IO_CONTROL, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT,
@@ -88,11 +87,9 @@ impl Request {
         }
     }
 
-    /// The machine has stopped: the issuer is told so.
-    pub(crate) fn abandon(self) {
-        if let Some(done) = self.done {
-            done(IoStatus { status: STATUS_SYSTEM_SHUTDOWN, information: 0 });
-        }
+    /// Takes whom to tell that it is over.
+    pub(crate) fn take_done(&mut self) -> Option<Done> {
+        self.done.take()
     }
 }
 
@@ -428,11 +425,12 @@ pub(crate) fn finish(kernel: &Kernel, irp: &IRP, request: Box<Request>) {
             KeSetEvent(event, 0, 0);
         }
     }
+    let done = kernel.irps.take_done(irp);
     irp::free(kernel, irp.as_ptr());
     if request.file != 0 {
         drop_file(kernel, request.file);
     }
-    if let Some(done) = request.done {
+    if let Some(done) = done {
         done(IoStatus { status, information });
     }
 }
