@@ -349,7 +349,9 @@ pub(crate) fn send(irp: &IRP, call: &str) {
     match kernel.irps.set_phase(irp, Phase::Sent) {
         None => violate(Rule::Irp, format!("{call}: the IRP was never allocated, or it has been freed")),
         Some(Phase::Sent) if top => violate(Rule::Irp, format!("{call}: the IRP was sent, and has not completed")),
-        Some(Phase::Finishing) => violate(Rule::Irp, format!("{call}: the IRP has completed already")),
+        Some(Phase::Finishing | Phase::Finished) => {
+            violate(Rule::Irp, format!("{call}: the IRP has completed already"))
+        }
         Some(Phase::Sent | Phase::Held) => {}
     }
     irp.CurrentLocation.set(irp.CurrentLocation.get() - 1);

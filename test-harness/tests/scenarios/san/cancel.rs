@@ -70,12 +70,7 @@ struct Outstanding {
 }
 
 impl Outstanding {
-    fn new(
-        endpoint: SanEndpoint,
-        request: impl Request + 'static,
-        afterwards: Afterwards,
-        others: impl Any,
-    ) -> Self {
+    fn new(endpoint: SanEndpoint, request: impl Request + 'static, afterwards: Afterwards, others: impl Any) -> Self {
         assert!(request.pends(), "it pends");
         // Closed by the test, in its own way.
         let endpoint = endpoint.into_endpoint().into_id();
@@ -252,7 +247,10 @@ fn whatever_pends_ends_when_its_process_dies() {
         let outstanding = situation(&neighbours, &provider);
         process.exit();
         let ended = outstanding.request.status();
-        assert!([NtStatus::CANCELLED, NtStatus::CONNECTION_ABORTED, NtStatus::SUCCESS].contains(&ended), "{name}: {ended}");
+        assert!(
+            [NtStatus::CANCELLED, NtStatus::CONNECTION_ABORTED, NtStatus::SUCCESS].contains(&ended),
+            "{name}: {ended}"
+        );
         drop((outstanding, provider, process));
         let other = neighbours.bed.open();
         eventually("no endpoint is left", || other.status().expect("status").endpoints == 0);
@@ -327,9 +325,11 @@ fn connections_that_wait_and_those_undecided_end_with_their_handle() {
 #[test]
 fn the_driver_unloads_while_a_peer_is_in_its_hand_shake() {
     let port = free_port();
-    let limits = builder()
-        .parameter("sanwsk", "NativePort", Value::Number(port.into()))
-        .parameter("sanwsk", "HandshakeTimeout", Value::Number(300));
+    let limits = builder().parameter("sanwsk", "NativePort", Value::Number(port.into())).parameter(
+        "sanwsk",
+        "HandshakeTimeout",
+        Value::Number(300),
+    );
     let bed = Bed::with(limits);
     let provider = bed.open();
     let (listener, _) = listening(&provider, 1);

@@ -467,9 +467,11 @@ fn a_full_backlog() -> WsaError {
         let (refused, waits): (Vec<_>, Vec<_>) = connects.into_iter().partition(Pending::has_ended);
         assert_eq!((refused.len(), waits.len()), (1, 1));
         let accepted = listener.accept().expect("waits").accept().expect("accepts");
-        waits.into_iter().for_each(|connect| outcome(connect).expect("connects"));
+        for connect in waits {
+            outcome(connect).expect("connects");
+        }
         drop(accepted);
-        code(refused.into_iter().map(Pending::wait).collect::<Result<(), _>>())
+        code(refused.into_iter().try_for_each(Pending::wait))
     })
 }
 

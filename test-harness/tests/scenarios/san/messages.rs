@@ -165,9 +165,11 @@ fn neighbours() -> [Bed; 2] {
     let routes: Vec<String> =
         (1..).zip(ports).map(|(host, port)| format!("10.9.0.{host}/32 127.0.0.1/32 port={port} san-only")).collect();
     ports.map(|port| {
-        let builder = Machine::builder()
-            .parameter("sanwsk", "NativePort", Value::Number(port.into()))
-            .parameter("sanwsk", "Routes", Value::List(routes.clone()));
+        let builder = Machine::builder().parameter("sanwsk", "NativePort", Value::Number(port.into())).parameter(
+            "sanwsk",
+            "Routes",
+            Value::List(routes.clone()),
+        );
         Bed::with(builder)
     })
 }
