@@ -1,9 +1,14 @@
 //! `sanwsk.sys`: a KMDF driver that is a Winsock Kernel client and the kernel half of a SAN provider.
 //!
 //! The way of a request: [`device`] gets it from the framework, [`ioctl`] reads and checks it, [`file`] finds the endpoint
-//! that it names, [`endpoint`] asks san-core whether it may, and makes an [`operation`] of it, whose WSK call [`wsk`] makes.
-//! The call's completion finishes the operation, and that completes the request. [`nt`] and [`wdf`] are what lies below:
-//! kernel and framework, as Rust types.
+//! that it names, one of two kinds, and an [`operation`] is made of it.
+//!
+//! - [`stream`]: plain TCP. An operation is a WSK call, or several in a row; [`wsk`] makes it, and its completion finishes the
+//!   operation, which completes the request.
+//! - [`san`]: messages. An operation waits in the endpoint's state machine, which is san-core's; what the machine wants done
+//!   over WSK comes out of it as actions.
+//!
+//! [`nt`] and [`wdf`] are what lies below: kernel and framework, as Rust types.
 //!
 //! All of the driver's memory is non-paged. Locks: the id table's, then an endpoint's, never two endpoints'; no request is
 //! completed and no WSK call made while one is held.

@@ -36,8 +36,10 @@ unsafe extern "system" fn accept_event(
 ) -> NTSTATUS {
     // SAFETY: the socket was made with a listener, which is static, as its context.
     let listener = unsafe { &*context.cast::<NativeListener>() };
-    // No socket: the listening one is no longer functional. It is closed at unload.
-    let Some(socket) = Socket::new(accepted) else { return STATUS_REQUEST_NOT_ACCEPTED };
+    let Some(socket) = Socket::new(accepted) else {
+        listener.socket_lost();
+        return STATUS_REQUEST_NOT_ACCEPTED;
+    };
     // SAFETY: WSK lends both addresses for the time of this call.
     let local = unsafe { SockAddr::copy(local) };
     // SAFETY: as above.

@@ -57,6 +57,8 @@ struct Inner {
     waiting: Vec<Pending>,
     /// The driver is being unloaded.
     ending: bool,
+    /// WSK has said that the socket is no longer functional: it is closed, and another one opened.
+    lost: bool,
 }
 
 /// The listening socket of a family.
@@ -80,6 +82,7 @@ impl NativeListener {
             provider: None,
             waiting: Vec::new(),
             ending: false,
+            lost: false,
         };
         Self {
             family,
@@ -92,6 +95,12 @@ impl NativeListener {
 
     pub(super) fn family(&self) -> ADDRESS_FAMILY {
         self.family
+    }
+
+    /// WSK has said that the socket is no longer functional. IRQL <= DISPATCH_LEVEL.
+    pub(super) fn socket_lost(&self) {
+        self.inner.lock().lost = true;
+        WORKER.enqueue();
     }
 
     /// A further use of the provider, for a connection that has arrived.
@@ -177,8 +186,13 @@ impl NativeListener {
             let ended = {
                 let mut inner = self.inner.lock();
                 match inner.state {
-                    State::Open if inner.ending => {
-                        inner.state = State::Wanted(Step::Close(NtStatus::CANCELLED));
+                    State::Open if inner.ending || inner.lost => {
+                        inner.state = State::Wanted(Step::Close(NtStatus::FILE_FORCED_CLOSED));
+                        continue;
+                    }
+                    State::Closed if inner.lost && !inner.ending => {
+                        inner.lost = false;
+                        inner.state = State::Wanted(Step::Open);
                         continue;
                     }
                     State::Closed | State::Open => return,
