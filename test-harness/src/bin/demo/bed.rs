@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use san_protocol::ProviderState;
-use san_proxy::Provider;
+use san_proxy::{Provider, Status};
 use test_harness::device::HarnessDevice;
-use test_harness::machine::{Stats, Unload};
+use test_harness::machine::{Builder, Stats, Unload};
 use test_harness::nt::status;
 use test_harness::{Driver, Machine};
 
@@ -18,6 +18,8 @@ use crate::failure::Failure;
 
 /// How long the driver may take to capture the provider NPI.
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the driver may take to go.
+const UNLOAD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A machine, and the driver once it is loaded.
 pub(crate) struct Bed {
@@ -28,15 +30,24 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new() -> Self {
-        let machine = Machine::new();
+        Self::with(Machine::builder())
+    }
+
+    pub(crate) fn with(builder: Builder) -> Self {
+        let machine = builder.build();
         let before = machine.stats();
         Self { machine, before }
     }
 
     /// Loads the image and runs its DriverEntry.
-    pub(crate) fn load(&self, image: &Path, console: &Console) -> Result<Driver, Failure> {
+    pub(crate) fn load(&self, image: &Path) -> Result<Driver, Failure> {
+        self.machine.load(image, "sanwsk").map_err(Failure::defect)
+    }
+
+    /// The same, and tells about it.
+    pub(crate) fn show_load(&self, image: &Path, console: &Console) -> Result<Driver, Failure> {
         let started = Instant::now();
-        let driver = self.machine.load(image, "sanwsk").map_err(Failure::defect)?;
+        let driver = self.load(image)?;
         let took = duration(started.elapsed());
         let mut modules = BTreeMap::<_, usize>::new();
         for import in driver.imports() {
@@ -55,11 +66,10 @@ impl Bed {
     }
 
     /// Opens the device, and waits until the driver has captured the WSK provider NPI.
-    pub(crate) fn capture(&self, console: &Console) -> Result<Provider, Failure> {
+    pub(crate) fn open(&self) -> Result<(Provider, Status), Failure> {
         let started = Instant::now();
         let process = Arc::new(self.machine.process());
         let provider = Provider::new(Arc::new(HarnessDevice::open(&process)?));
-        console.done(format_args!(r"a process opened \\.\SanWsk"));
         let status = loop {
             let status = provider.status()?;
             if status.provider != ProviderState::Capturing {
@@ -70,6 +80,13 @@ impl Bed {
             }
             thread::sleep(Duration::from_millis(1));
         };
+        Ok((provider, status))
+    }
+
+    /// The same, and tells about it.
+    pub(crate) fn show_capture(&self, console: &Console) -> Result<Provider, Failure> {
+        let (provider, status) = self.open()?;
+        console.done(format_args!(r"a process opened \\.\SanWsk"));
         let (ProviderState::Ready, Some(version)) = (status.provider, status.wsk_version) else {
             let why = format_args!("the capture of the WSK provider NPI ended with {}", status.capture_status);
             return Err(Failure::defect(why));
@@ -81,8 +98,8 @@ impl Bed {
         Ok(provider)
     }
 
-    /// Closes the device and unloads the driver: nothing may be left behind.
-    pub(crate) fn unload(&self, driver: &Driver, provider: Provider, console: &Console) -> Result<(), Failure> {
+    /// Closes the device and unloads the driver, and tells about it.
+    pub(crate) fn show_unload(&self, driver: &Driver, provider: Provider, console: &Console) -> Result<(), Failure> {
         let busy = self.machine.stats();
         let blocks = busy.driver_pool.values().map(|tag| tag.blocks).sum::<usize>();
         let bytes = busy.driver_pool.values().map(|tag| tag.bytes).sum::<usize>();
@@ -91,23 +108,38 @@ impl Bed {
             "before: {blocks} pool blocks of the driver ({bytes} bytes), {} IRPs; {asked} allocations so far",
             busy.irps
         ));
+        self.unload(driver, provider)?;
+        console.done("the last handle is closed, EvtDriverUnload has run, the driver has gone");
+        console.done("left behind: 0 pool blocks, 0 IRPs, 0 kernel handles, no device, file or event");
+        Ok(())
+    }
+
+    /// Closes the device and unloads the driver: nothing may be left behind.
+    pub(crate) fn unload(&self, driver: &Driver, provider: Provider) -> Result<(), Failure> {
         drop(provider);
         match self.machine.unload(driver) {
-            Ok(Unload::Done) => {
-                console.done("the last handle is closed, EvtDriverUnload has run, the driver has gone");
-            }
+            Ok(Unload::Done) => {}
+            // The last request may still be on its way out of the I/O manager: then the driver goes right after it.
+            Ok(Unload::Deferred) if self.machine.wait_unloaded(driver, UNLOAD_PATIENCE) => {}
             Ok(Unload::Deferred) => return Err(Failure::defect("a handle is open still, so the driver stays")),
             Err(status) => return Err(Failure::defect(format_args!("not unloaded: {}", status::name(status)))),
         }
-        let after = self.machine.stats();
-        let (left, had) = (kept_objects(&after), kept_objects(&self.before));
-        if !after.driver_pool.is_empty() || after.irps > 0 || after.kernel_handles > 0 || left != had {
-            let (pool, irps, handles) = (&after.driver_pool, after.irps, after.kernel_handles);
-            return Err(Failure::defect(format_args!(
-                "left behind: pool {pool:?}, {irps} IRPs, {handles} kernel handles, objects {left:?} (before: {had:?})"
-            )));
+        let (deadline, had) = (Instant::now() + UNLOAD_PATIENCE, kept_objects(&self.before));
+        loop {
+            let after = self.machine.stats();
+            let left = kept_objects(&after);
+            if after.driver_pool.is_empty() && after.irps == 0 && after.kernel_handles == 0 && left == had {
+                break;
+            }
+            // The driver may have gone inside the completion of the last request, which is still being finished.
+            if Instant::now() > deadline {
+                let (pool, irps, handles) = (&after.driver_pool, after.irps, after.kernel_handles);
+                return Err(Failure::defect(format_args!(
+                    "left behind: pool {pool:?}, {irps} IRPs, {handles} kernel handles, objects {left:?} (before: {had:?})"
+                )));
+            }
+            thread::sleep(Duration::from_millis(1));
         }
-        console.done("left behind: 0 pool blocks, 0 IRPs, 0 kernel handles, no device, file or event");
         self.claim(Ok(()))
     }
 

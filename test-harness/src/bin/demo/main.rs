@@ -1,4 +1,5 @@
-//! `cargo demo`: the driver at work on Linux, from its source to real traffic with programs that are not ours.
+//! `cargo demo`: the driver at work on Linux, from its source to real traffic with programs that are not ours, and between two
+//! machines.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod bed;
@@ -9,11 +10,15 @@ mod failure;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod http;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod neighbours;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod payload;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod programs;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod refusals;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod san;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod steps;
 

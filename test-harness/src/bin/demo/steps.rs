@@ -14,14 +14,15 @@ use san_proxy::Provider;
 use crate::bed::Bed;
 use crate::console::{Console, News, duration, size};
 use crate::failure::Failure;
+use crate::neighbours::Neighbours;
 use crate::payload::{DATA, Folder, TITLE, fingerprint};
 use crate::programs::{Client, Server, end_all};
-use crate::{http, refusals};
+use crate::{http, refusals, san};
 
 /// Shows the Windows driver sanwsk.sys at work on this Linux machine.
 ///
 /// Builds the driver, loads the image in the harness (a simulated Windows kernel in this process), and has it exchange files with
-/// programs of this machine over TCP on loopback. Needs python3 or busybox for an HTTP server, and curl, wget or python3 for a
+/// programs of this machine over TCP on loopback; then loads it on two such machines and has them hold a SAN session. Needs python3 or busybox for an HTTP server, and curl, wget or python3 for a
 /// client.
 #[derive(Parser)]
 #[command(
@@ -103,7 +104,12 @@ fn show(arguments: &Arguments, console: &Console, news: &Sender<News>) -> Result
 
     let bed = Bed::new();
     let outcome = with_driver(&bed, &image, server, client, &folder, console, news);
-    bed.claim(outcome)
+    bed.claim(outcome)?;
+
+    console.step(news, "Two machines are neighbours on a SAN", SHORT_LIMIT);
+    let neighbours = Neighbours::new()?;
+    let outcome = with_neighbours(&neighbours, &image, &folder, console, news);
+    neighbours.claim(outcome)
 }
 
 /// All that happens while the machine runs.
@@ -117,10 +123,10 @@ fn with_driver(
     news: &Sender<News>,
 ) -> Result<(), Failure> {
     console.step(news, "The image is loaded into a simulated Windows kernel", SHORT_LIMIT);
-    let driver = bed.load(image, console)?;
+    let driver = bed.show_load(image, console)?;
 
     console.step(news, "It captures the WSK provider NPI", SHORT_LIMIT);
-    let provider = bed.capture(console)?;
+    let provider = bed.show_capture(console)?;
 
     console.step(news, "It fetches from an HTTP server that is not ours", TRAFFIC_LIMIT);
     fetch(&provider, server, folder, console)?;
@@ -135,7 +141,32 @@ fn with_driver(
     refusals::full_backlog(&provider, console)?;
 
     console.step(news, "The driver is unloaded", SHORT_LIMIT);
-    bed.unload(&driver, provider, console)
+    bed.show_unload(&driver, provider, console)
+}
+
+/// All that happens while both machines run.
+fn with_neighbours(
+    neighbours: &Neighbours,
+    image: &Path,
+    folder: &Folder,
+    console: &Console,
+    news: &Sender<News>,
+) -> Result<(), Failure> {
+    let drivers = neighbours.load(image, console)?;
+    let providers = neighbours.open()?;
+    let [here, there] = &providers;
+
+    console.step(news, "A file goes through registered memory of a SAN session", TRAFFIC_LIMIT);
+    let to = folder.file("sent.bin");
+    san::send_file(here, there, &folder.file(DATA), &to, folder.size, console)?;
+    let arrived = fingerprint(&to).map_err(|error| Failure::file("read", &to, &error))?;
+    equal("what arrived on the other machine", arrived, folder, console)?;
+
+    console.step(news, "A SAN connect meets a full backlog, and another one is rejected", SHORT_LIMIT);
+    san::refused(here, there, console)?;
+
+    console.step(news, "Both drivers are unloaded", SHORT_LIMIT);
+    neighbours.unload(&drivers, providers, console)
 }
 
 fn build(built: Option<&Path>, console: &Console) -> Result<PathBuf, Failure> {
