@@ -6,7 +6,6 @@
 //! by tag: the framework's contexts carry the tag that the driver gives in WDF_DRIVER_CONFIG, its own blocks others.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -93,7 +92,7 @@ fn allocations(bed: &Bed, count: u32, mut operation: impl FnMut() -> Result<()>)
     Ok(f64::from(allocations) / f64::from(count))
 }
 
-fn refused<T: Debug>(result: Result<T, Error>) -> Result<()> {
+fn refused(result: &Result<usize, Error>) -> Result<()> {
     let refused = result.as_ref().is_err_and(|error| error.status() == NtStatus::INVALID_HANDLE);
     ensure!(refused, "an endpoint that does not exist is not refused: {result:?}");
     Ok(())
@@ -112,14 +111,14 @@ fn stream_operations(bed: &Bed, count: u32) -> Result<Vec<PerOperation>> {
         ensure!(transferred == STREAM, "an operation ended early");
         Ok(())
     };
-    let send = || near.start_send(vec![0x5a; STREAM]).wait_or_cancel(PATIENCE).result;
-    let receive = || near.start_receive(vec![0; STREAM], Receive::All).wait_or_cancel(PATIENCE).result;
+    let send_one = || near.start_send(vec![0x5a; STREAM]).wait_or_cancel(PATIENCE).result;
+    let receive_one = || near.start_receive(vec![0; STREAM], Receive::All).wait_or_cancel(PATIENCE).result;
     let operations = WARM_UP + count;
     let mut sent = 0.0;
     both(
         || (0..operations).try_for_each(|_| far.receive().map(|_| ())),
         || {
-            sent = allocations(bed, count, || whole(send()?))?;
+            sent = allocations(bed, count, || whole(send_one()?))?;
             Ok(())
         },
     )?;
@@ -127,14 +126,14 @@ fn stream_operations(bed: &Bed, count: u32) -> Result<Vec<PerOperation>> {
     both(
         || (0..operations).try_for_each(|_| far.send()),
         || {
-            received = allocations(bed, count, || whole(receive()?))?;
+            received = allocations(bed, count, || whole(receive_one()?))?;
             Ok(())
         },
     )?;
     let refused_send =
-        allocations(bed, count, || refused(nowhere.start_send(vec![0x5a; STREAM]).wait_or_cancel(PATIENCE).result))?;
+        allocations(bed, count, || refused(&nowhere.start_send(vec![0x5a; STREAM]).wait_or_cancel(PATIENCE).result))?;
     let refused_receive = allocations(bed, count, || {
-        refused(nowhere.start_receive(vec![0; STREAM], Receive::All).wait_or_cancel(PATIENCE).result)
+        refused(&nowhere.start_receive(vec![0; STREAM], Receive::All).wait_or_cancel(PATIENCE).result)
     })?;
     Ok(vec![
         PerOperation { name: "stream, send 64 KiB".to_owned(), all: sent, any_request: refused_send },
@@ -157,11 +156,11 @@ fn san_message(bed: &Bed, count: u32, from: SendFrom, size: usize) -> Result<Per
     let nowhere = SanEndpoint::from_endpoint(nowhere(bed));
     let region = near.endpoint.register(Memory::new(size), MemoryRights::BOTH)?;
     let any_request = allocations(bed, count, || {
-        refused(match from {
+        refused(&match from {
             SendFrom::Region => nowhere.start_send_registered(&region, 0..size).wait_or_cancel(PATIENCE),
             SendFrom::Buffer => nowhere.start_send(vec![0x5a; size]).wait_or_cancel(PATIENCE).result,
         })?;
-        refused(nowhere.start_receive(&region, 0..size).wait_or_cancel(PATIENCE))
+        refused(&nowhere.start_receive(&region, 0..size).wait_or_cancel(PATIENCE))
     })?;
     let path = match from {
         SendFrom::Region => Path::San,
@@ -181,7 +180,7 @@ fn pending_san_receive(bed: &Bed) -> Result<PerPending> {
     let [near, _far] = San::pair(bed, SIZE, SendFrom::Region)?;
     let region = near.endpoint.register(Memory::new(PENDING * SIZE), MemoryRights::RECEIVE)?;
     let start = |place| near.endpoint.start_receive(&region, place * SIZE..(place + 1) * SIZE);
-    pending(bed, "SAN, posted receive", start, |receive| receive.is_err())
+    pending(bed, "SAN, posted receive", start, Result::is_err)
 }
 
 /// Starts requests that pend, counts, and cancels them.

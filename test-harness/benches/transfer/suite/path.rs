@@ -77,9 +77,9 @@ impl Path {
 /// Messages a second, from the first until the receiver has the last.
 pub(crate) fn throughput(sender: &mut dyn End, receiver: &mut dyn End, time: Duration) -> Result<f64> {
     let started = Instant::now();
-    let received = both(|| receiver.drain(), || sender.send_for(time))?;
+    let messages = both(|| receiver.drain(), || sender.send_for(time))?;
     #[allow(clippy::cast_precision_loss)] // far below 2^53
-    Ok(received as f64 / started.elapsed().as_secs_f64())
+    Ok(messages as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Microseconds of each round trip.

@@ -111,7 +111,7 @@ impl San {
 
     /// Waits until a message has gone.
     pub(crate) fn finish_send(&mut self, send: Sending) -> Result<()> {
-        let sent = match send {
+        let length = match send {
             Sending::Region(send) => send.wait_or_cancel(PATIENCE)?,
             Sending::Buffer(send) => {
                 let Transfer { result, buffer } = send.wait_or_cancel(PATIENCE);
@@ -119,7 +119,7 @@ impl San {
                 result?
             }
         };
-        ensure!(sent == self.size, "a message was sent in part");
+        ensure!(length == self.size, "a message was sent in part");
         Ok(())
     }
 

@@ -19,7 +19,8 @@ use crate::failure::Failure;
 use crate::neighbours::{HERE, THERE};
 
 /// Bytes of a message.
-const MESSAGE: usize = 256 * 1024;
+const MESSAGE_SIZE: u32 = 256 * 1024;
+const MESSAGE: usize = MESSAGE_SIZE as usize;
 /// Receives that are posted at once.
 const RECEIVES: usize = 8;
 /// Sends that are under way at once: more than there are receives, so that some wait for credits.
@@ -62,10 +63,10 @@ pub(crate) fn send_file(
 
     let outgoing = connector.register(Memory::new(SENDS * MESSAGE), MemoryRights::SEND)?;
     let incoming = acceptor.register(Memory::new(RECEIVES * MESSAGE), MemoryRights::RECEIVE)?;
-    let receives: VecDeque<_> =
+    let posted: VecDeque<_> =
         (0..RECEIVES).map(|place| (place, acceptor.start_receive(&incoming, part(place)))).collect();
     let negotiate = connector.start_negotiate(b"file/1", 0);
-    let asked = acceptor.start_negotiate(b"file/1 ready", MESSAGE as u32).wait_or_cancel(STALL)?;
+    let asked = acceptor.start_negotiate(b"file/1 ready", MESSAGE_SIZE).wait_or_cancel(STALL)?;
     let offer = negotiate.wait_or_cancel(STALL)?;
     let private = [asked.private, offer.private].map(|private| String::from_utf8_lossy(&private).into_owned());
     console.done(format_args!("negotiated, with private data \"{}\" and \"{}\"", private[0], private[1]));
@@ -77,11 +78,11 @@ pub(crate) fn send_file(
 
     let progress = Progress::new("sending", length);
     let sent = thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive_to(&acceptor, &incoming, receives, to, &progress));
+        let writing = scope.spawn(|| receive_to(&acceptor, &incoming, posted, to, &progress));
         let sent = send_from(&connector, &outgoing, from);
-        let received = receiver.join().map_err(|_| Failure::defect("the receiving thread panicked"))?;
+        let written = writing.join().map_err(|_| Failure::defect("the receiving thread panicked"))?;
         // Without a sender the receiver fails too: the cause comes first.
-        sent.and_then(|sent| received.map(|()| sent))
+        sent.and_then(|sent| written.map(|()| sent))
     })?;
     let pace = progress.finish();
     let statistics = acceptor.statistics()?;
@@ -125,11 +126,11 @@ fn send_from(endpoint: &SanEndpoint, region: &Region, path: &Path) -> Result<Sen
             sends.push_back((place, endpoint.start_send_registered(region, message)));
             sent.messages += 1;
         }
-        let Some((place, send)) = sends.pop_front() else { break };
+        let Some((place, first)) = sends.pop_front() else { break };
         if sent.messages.is_multiple_of(SENDS as u64) {
             sent.most_queued = sent.most_queued.max(endpoint.statistics()?.sends_queued);
         }
-        send.wait_or_cancel(STALL)?;
+        first.wait_or_cancel(STALL)?;
         free.push(place);
     }
     endpoint.start_disconnect(Disconnect::Graceful).wait_or_cancel(STALL)?;
