@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "WSK's event callback gets the native listener as a raw pointer")]
 
 use super::calls::{SetupCall, Step};
-use super::native::{HandshakeUse, NativeListener};
+use super::native::{self, HandshakeUse, NativeListener};
 use super::{Endpoint, Machine, NativeAddresses, ports};
 use crate::endpoint::AnyEndpoint;
 use crate::file;
@@ -56,16 +56,22 @@ unsafe extern "system" fn accept_event(
 }
 
 /// Begins the hand-shake of a connection. If not, WSK closes its socket. IRQL <= DISPATCH_LEVEL.
-fn arrived(listener: &NativeListener, socket: Socket, native: NativeAddresses) -> bool {
+fn arrived(listener: &NativeListener, socket: Socket, addresses: NativeAddresses) -> bool {
     let Some(handshake) = HandshakeUse::acquire() else { return false };
+    let place = handshake.id();
     let made = listener
         .provider()
-        .and_then(|provider| Endpoint::arriving(provider, listener.family(), handshake, native).ok());
+        .and_then(|provider| Endpoint::arriving(provider, listener.family(), handshake, addresses).ok());
     let Some(endpoint) = made else { return false };
     {
         let mut inner = endpoint.inner.lock();
         inner.socket = Some(socket);
         inner.setup = SetupCall::Ended(Step::Arrived, Outcome::SUCCESS);
+    }
+    if !native::begin_handshake(place, &endpoint) {
+        // It stays WSK's.
+        endpoint.inner.lock().socket = None;
+        return false;
     }
     Endpoint::run_later(&endpoint);
     true

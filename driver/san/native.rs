@@ -17,7 +17,8 @@ use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use san_core::id_table::{CAPACITY, IdTable};
 use san_protocol::NtStatus;
 use wdk_sys::{PIRP, WDFDEVICE, WDFWORKITEM};
 use wsk_bindings::{ADDRESS_FAMILY, AF_INET, AF_INET6};
@@ -124,12 +125,16 @@ pub(crate) fn create(device: WDFDEVICE) -> Result<(), NtStatus> {
     WORKER.create(device, Some(work))
 }
 
-/// Closes the listeners. [`PROVIDER`]'s end waits for that. IRQL = PASSIVE_LEVEL; at unload, when no handle is open.
+/// Closes the listeners, and the connections in their hand-shake. [`PROVIDER`]'s end waits for that. IRQL = PASSIVE_LEVEL; at unload, when no handle is open.
 pub(crate) fn end() {
     for listener in &LISTENERS {
         listener.inner.lock().ending = true;
     }
     WORKER.enqueue();
+    let handshakes = HANDSHAKES.lock().end();
+    for endpoint in handshakes {
+        Endpoint::close(&endpoint, None);
+    }
 }
 
 /// Waits until the worker is idle. IRQL = PASSIVE_LEVEL; at unload.
@@ -299,32 +304,51 @@ impl NativeListener {
     }
 }
 
-/// Peers in their hand-shake.
-static HANDSHAKES: AtomicU32 = AtomicU32::new(0);
+/// Endpoints whose peers are in their hand-shake: nobody else may know them, and unload ends them.
+static HANDSHAKES: SpinLock<IdTable<Shared<Endpoint>>> = SpinLock::new(IdTable::new(CAPACITY));
+
+static HANDSHAKE_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Draws the generations of the table's ids.
+static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 /// One of them, as long as it is.
-pub(super) struct HandshakeUse(());
+pub(super) struct HandshakeUse(u64);
 
 impl HandshakeUse {
-    /// A place, if there is one left. Any IRQL.
+    /// A place, if there is one left. IRQL <= DISPATCH_LEVEL.
     pub(super) fn acquire() -> Option<Self> {
-        let most = parameters::get().handshakes;
-        if HANDSHAKES.fetch_add(1, Ordering::Relaxed) >= most {
-            HANDSHAKES.fetch_sub(1, Ordering::Relaxed);
-            STATISTICS.handshake_refused();
-            return None;
+        if HANDSHAKE_COUNT.fetch_add(1, Ordering::Relaxed) < parameters::get().handshakes {
+            let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+            if let Ok(id) = HANDSHAKES.lock().reserve(generation) {
+                return Some(Self(id));
+            }
         }
-        Some(Self(()))
+        HANDSHAKE_COUNT.fetch_sub(1, Ordering::Relaxed);
+        STATISTICS.handshake_refused();
+        None
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.0
     }
 }
 
 impl Drop for HandshakeUse {
     fn drop(&mut self) {
-        HANDSHAKES.fetch_sub(1, Ordering::Relaxed);
+        let endpoint = HANDSHAKES.lock().remove(self.0);
+        drop(endpoint);
+        HANDSHAKE_COUNT.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Says which endpoint has the place; false if the driver is being unloaded. IRQL <= DISPATCH_LEVEL.
+pub(super) fn begin_handshake(id: u64, endpoint: &Shared<Endpoint>) -> bool {
+    let refused = HANDSHAKES.lock().fill(id, endpoint.clone());
+    refused.is_ok()
 }
 
 /// How many peers are in their hand-shake. Any IRQL.
 pub(crate) fn handshakes() -> u32 {
-    HANDSHAKES.load(Ordering::Relaxed)
+    HANDSHAKE_COUNT.load(Ordering::Relaxed)
 }

@@ -328,7 +328,7 @@ fn the_driver_unloads_while_a_peer_is_in_its_hand_shake() {
     let limits = builder().parameter("sanwsk", "NativePort", Value::Number(port.into())).parameter(
         "sanwsk",
         "HandshakeTimeout",
-        Value::Number(300),
+        Value::Number(600_000),
     );
     let bed = Bed::with(limits);
     let provider = bed.open();
