@@ -26,7 +26,7 @@ pub(crate) unsafe extern "C" fn in_caller_context(device: WDFDEVICE, request: WD
     }
 }
 
-/// References the event that the request names, if it names one.
+/// References the event that the request names, if it names one. IRQL = PASSIVE_LEVEL; in the caller's context.
 fn resolve(request: Request) -> Result<(), NtStatus> {
     let asked = EventSelectRequest::read(request.input())?;
     if asked.event == 0 {

@@ -10,7 +10,7 @@
 //!
 //! [`nt`] and [`wdf`] are what lies below: kernel and framework, as Rust types.
 //!
-//! All of the driver's memory is non-paged. Locks: the id table's, then an endpoint's, never two endpoints'; no request is
+//! All of the driver's memory is non-paged. A function that does not say otherwise may be called at IRQL <= DISPATCH_LEVEL. Locks: the id table's, then an endpoint's, never two endpoints'; no request is
 //! completed and no WSK call made while one is held.
 #![no_std]
 

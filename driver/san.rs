@@ -149,6 +149,7 @@ impl Endpoint {
         Ok(endpoint)
     }
 
+    /// IRQL <= DISPATCH_LEVEL.
     fn with_machine(
         provider: ProviderUse,
         family: ADDRESS_FAMILY,
@@ -266,7 +267,8 @@ impl Endpoint {
 }
 
 impl Inner {
-    /// After the machine has been told something: sets or resets the event, and counts what has occurred.
+    /// After the machine has been told something: sets or resets the event, and counts what has occurred. IRQL = DISPATCH_LEVEL, under
+    /// the lock.
     fn apply_changes(&mut self) {
         while let Some(incident) = self.machine.take_incident() {
             STATISTICS.count(incident);

@@ -124,7 +124,7 @@ impl Endpoint {
         }
     }
 
-    /// Who listens at the address that a peer wants, if the peer may say that it is who it says.
+    /// Who listens at the address that a peer wants, if the peer may say that it is who it says. IRQL <= DISPATCH_LEVEL.
     fn find_listener(this: &Shared<Self>, request: &ConnectRequest) -> Result<Shared<Self>, RejectReason> {
         let native = this.inner.lock().native.ok_or(RejectReason::NoSuchAddress)?;
         let (local, remote) = (native.local.socket_address().ip(), native.remote.socket_address().ip());

@@ -120,7 +120,7 @@ fn region_offset(offset: u64) -> u32 {
 
 impl Endpoint {
     /// Makes a call with one of the endpoint's own IRPs, which keeps the endpoint until the call has ended. `Some`: it has;
-    /// else `ended` is called.
+    /// else `ended` is called. IRQL <= DISPATCH_LEVEL; in the runner.
     fn issue(
         this: &Shared<Self>,
         irp: &WskIrp,
@@ -149,6 +149,7 @@ impl Endpoint {
         unsafe { Shared::from_raw(context.cast::<Self>()) }
     }
 
+    /// The socket, if it is open. IRQL <= DISPATCH_LEVEL; no lock is held.
     fn socket(&self) -> Option<Socket> {
         self.inner.lock().socket
     }
@@ -192,6 +193,7 @@ impl Endpoint {
         }
     }
 
+    /// The continuation of the setup IRP. IRQL <= DISPATCH_LEVEL; inside WSK.
     unsafe fn setup_call_ended(context: *const c_void, outcome: Outcome) {
         // SAFETY: the continuation of a setup call.
         let this = unsafe { Self::of_call(context) };
@@ -267,6 +269,7 @@ impl Endpoint {
         }
     }
 
+    /// The continuation of the control IRP. IRQL <= DISPATCH_LEVEL; inside WSK.
     unsafe fn control_call_ended(context: *const c_void, outcome: Outcome) {
         // SAFETY: the continuation of such a call.
         let this = unsafe { Self::of_call(context) };
@@ -307,6 +310,7 @@ impl Endpoint {
         }
     }
 
+    /// A message has gone, or has not. IRQL <= DISPATCH_LEVEL; no lock is held.
     fn data_sent(this: &Shared<Self>, mut send: Pending, outcome: Outcome) {
         // Before the machine lets the region go that it describes a part of.
         let arguments = send.arguments();
@@ -317,6 +321,7 @@ impl Endpoint {
         }
     }
 
+    /// The continuation of a message's IRP. IRQL <= DISPATCH_LEVEL; inside WSK.
     fn data_call_ended(send: Pending, outcome: Outcome) {
         match send.endpoint().clone() {
             AnyEndpoint::San(this) => {
@@ -349,6 +354,7 @@ impl Endpoint {
         }
     }
 
+    /// Receives exactly so many bytes. IRQL <= DISPATCH_LEVEL; in the runner.
     fn receive(this: &Shared<Self>, receiving: Receiving, mdl: NonNull<MDL>, offset: u32, length: usize) {
         this.inner.lock().receiving = receiving;
         let socket = this.socket();
@@ -364,6 +370,7 @@ impl Endpoint {
         }
     }
 
+    /// The continuation of the receive IRP. IRQL <= DISPATCH_LEVEL; inside WSK.
     unsafe fn receive_call_ended(context: *const c_void, outcome: Outcome) {
         // SAFETY: the continuation of such a call.
         let this = unsafe { Self::of_call(context) };
@@ -371,6 +378,7 @@ impl Endpoint {
         Self::run_later(&this);
     }
 
+    /// Tells the machine what has come in. IRQL <= DISPATCH_LEVEL; no lock is held.
     fn received(&self, outcome: Outcome) {
         let receiving = core::mem::replace(&mut self.inner.lock().receiving, Receiving::Nothing);
         match receiving {
@@ -444,6 +452,7 @@ impl Endpoint {
         }
     }
 
+    /// The continuation of the close IRP. IRQL <= DISPATCH_LEVEL; inside WSK.
     unsafe fn close_call_ended(context: *const c_void, _outcome: Outcome) {
         // SAFETY: the continuation of that call.
         let this = unsafe { Self::of_call(context) };

@@ -104,7 +104,7 @@ impl NativeListener {
         WORKER.enqueue();
     }
 
-    /// A further use of the provider, for a connection that has arrived.
+    /// A further use of the provider, for a connection that has arrived. IRQL <= DISPATCH_LEVEL.
     pub(super) fn provider(&self) -> Option<ProviderUse> {
         let inner = self.inner.lock();
         if inner.ending { None } else { inner.provider.as_ref()?.another() }
@@ -222,7 +222,7 @@ impl NativeListener {
         }
     }
 
-    /// Goes on when a step has ended.
+    /// Goes on when a step has ended. IRQL = PASSIVE_LEVEL; on the worker.
     fn after(&'static self, step: Step, outcome: Outcome) {
         let status = outcome.status;
         let next = match step {
@@ -239,7 +239,7 @@ impl NativeListener {
         self.inner.lock().state = State::Wanted(next);
     }
 
-    /// Makes a step's call. `Some`: it has ended.
+    /// Makes a step's call. `Some`: it has ended. IRQL = PASSIVE_LEVEL; on the worker.
     fn call(&'static self, step: Step) -> Option<Outcome> {
         let socket = self.inner.lock().socket;
         match step {
@@ -267,6 +267,7 @@ impl NativeListener {
         }
     }
 
+    /// Makes a call with the listener's IRP. `Some`: it has ended. IRQL = PASSIVE_LEVEL; on the worker.
     fn issue(&'static self, call: impl FnOnce(PIRP) -> Option<i32>) -> Option<Outcome> {
         let context: *const Self = self;
         // SAFETY: the worker makes one call at a time; the listener is static.
@@ -276,6 +277,7 @@ impl NativeListener {
         }
     }
 
+    /// The continuation of that IRP. IRQL <= DISPATCH_LEVEL; inside WSK.
     unsafe fn ended(context: *const c_void, outcome: Outcome) {
         // SAFETY: `issue` was called with a listener, which is static.
         let this = unsafe { &*context.cast::<Self>() };
@@ -283,7 +285,7 @@ impl NativeListener {
         WORKER.enqueue();
     }
 
-    /// It stands, or it does not: so do those who wait for it.
+    /// It stands, or it does not: so do those who wait for it. IRQL = PASSIVE_LEVEL; on the worker.
     fn settle(&'static self, state: State, result: Result<(), NtStatus>) {
         let (waiting, provider) = {
             let mut inner = self.inner.lock();

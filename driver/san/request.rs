@@ -48,7 +48,7 @@ pub(super) struct Binding {
 type Admitted = Result<(), (Pending, NtStatus)>;
 
 impl Endpoint {
-    /// Makes an operation of the request and has the machine admit it, which says what else to do.
+    /// Makes an operation of the request and has the machine admit it, which says what else to do. IRQL <= DISPATCH_LEVEL.
     fn submit(
         this: &Shared<Self>,
         request: Request,
@@ -60,12 +60,14 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Has the machine admit an operation. IRQL <= DISPATCH_LEVEL; no lock is held.
     fn admit(this: &Shared<Self>, pending: Pending, admit: impl FnOnce(&mut Machine, Pending) -> Admitted) {
         let operation = pending.observe();
         let admitted = this.tell(|machine| admit(machine, pending));
         Self::admitted(this, &operation, admitted);
     }
 
+    /// Goes on when the machine has admitted an operation, or refused it. IRQL <= DISPATCH_LEVEL; no lock is held.
     fn admitted(this: &Shared<Self>, operation: &Observer, admitted: Admitted) {
         if let Err((pending, status)) = admitted {
             Self::complete(this, pending, Err(status));
@@ -332,6 +334,7 @@ impl Endpoint {
 }
 
 impl Inner {
+    /// What the peer has said of itself.
     fn negotiated(&self) -> NegotiateReply {
         let mut reply =
             NegotiateReply { receive_count: 0, receive_size: 0, private_length: 0, reserved: 0, private: [0; 256] };

@@ -25,6 +25,7 @@ enum Work {
 }
 
 impl Inner {
+    /// Takes out what is to be done next. IRQL = DISPATCH_LEVEL, under the lock.
     fn next(&mut self) -> Option<Work> {
         match self.setup {
             SetupCall::Ended(step, outcome) => {
@@ -72,7 +73,7 @@ impl Endpoint {
         Self::run(&this);
     }
 
-    /// The runner at work.
+    /// The runner at work. IRQL <= DISPATCH_LEVEL; no lock is held.
     fn go_on(this: &Shared<Self>) {
         for _ in 0..BUDGET {
             let work = {
@@ -99,6 +100,7 @@ impl Endpoint {
         WORKER.enqueue();
     }
 
+    /// Carries an action out. IRQL <= DISPATCH_LEVEL; in the runner.
     fn carry_out(this: &Shared<Self>, action: Action<Pending, LockedMemory>) {
         match action {
             Action::Open { native } => Self::begin_setup(this, Step::Socket(native.into(), Purpose::Connect)),
@@ -118,6 +120,7 @@ impl Endpoint {
         }
     }
 
+    /// Sets the timer anew. IRQL <= DISPATCH_LEVEL; in the runner.
     fn start_timer(this: &Shared<Self>, milliseconds: u32) {
         Self::stop_timer(this);
         this.inner.lock().timer.set = true;
@@ -127,6 +130,7 @@ impl Endpoint {
         unsafe { this.timer.set(milliseconds) };
     }
 
+    /// Takes the timer back, or has its DPC ignored. IRQL <= DISPATCH_LEVEL; in the runner.
     fn stop_timer(this: &Shared<Self>) {
         if !core::mem::take(&mut this.inner.lock().timer.set) {
             return;
