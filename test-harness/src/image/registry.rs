@@ -1,8 +1,9 @@
 //! The images mapped in this process, by address. Signal handlers search it, so it is a fixed table of atomics.
 #![allow(unsafe_code)] // turns a registered address back into the image
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::{io, ptr};
+use std::{io, ptr, thread};
 
 use super::Mapped;
 
@@ -10,38 +11,56 @@ use super::Mapped;
 const CAPACITY: usize = 256;
 
 struct Entry {
-    /// Odd while the rest changes: who reads it meanwhile must not mix one image's addresses with another's.
-    version: AtomicUsize,
+    /// Stored before `end`, and read after it: no image's end is ever seen with another's start.
     start: AtomicUsize,
+    /// 0 while there is no image to be found here.
     end: AtomicUsize,
     image: AtomicPtr<Mapped>,
+    /// How many [`Found`] there are of it; it is not unmapped before they are gone.
+    readers: AtomicUsize,
 }
 
 impl Entry {
     const fn new() -> Self {
         Self {
-            version: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             image: AtomicPtr::new(ptr::null_mut()),
+            readers: AtomicUsize::new(0),
         }
     }
 
-    /// Says where the image lies; called only by who has taken the entry.
-    fn set(&self, start: usize, end: usize) {
-        self.version.fetch_add(1, Ordering::SeqCst);
-        self.start.store(start, Ordering::SeqCst);
-        self.end.store(end, Ordering::SeqCst);
-        self.version.fetch_add(1, Ordering::SeqCst);
+    fn holds(&self, address: usize) -> bool {
+        address < self.end.load(Ordering::SeqCst) && address >= self.start.load(Ordering::SeqCst)
     }
 
-    /// The image, if the address lies in it; null otherwise, and while the entry changes.
-    fn image_of(&self, address: usize) -> *mut Mapped {
-        let version = self.version.load(Ordering::SeqCst);
-        let inside = address >= self.start.load(Ordering::SeqCst) && address < self.end.load(Ordering::SeqCst);
-        let image = self.image.load(Ordering::SeqCst);
-        let is_whole = version.is_multiple_of(2) && version == self.version.load(Ordering::SeqCst);
-        if inside && is_whole { image } else { ptr::null_mut() }
+    /// The image, if the address lies in it.
+    fn read(&'static self, address: usize) -> Option<Found> {
+        if !self.holds(address) {
+            return None;
+        }
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        let found = Found(self);
+        // It may have been taken out before it was known that somebody reads it.
+        self.holds(address).then_some(found)
+    }
+}
+
+/// An image that was found, and stays mapped until this is dropped.
+pub(crate) struct Found(&'static Entry);
+
+impl Deref for Found {
+    type Target = Mapped;
+
+    fn deref(&self) -> &Mapped {
+        // SAFETY: the entry held the image when it was known already that somebody reads it, and so `remove` waits.
+        unsafe { &*self.0.image.load(Ordering::SeqCst) }
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -53,30 +72,31 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 pub(super) fn add(image: &Mapped) -> io::Result<()> {
     let address = ptr::from_ref(image).cast_mut();
     for (index, entry) in ENTRIES.iter().enumerate() {
-        if entry.image.compare_exchange(ptr::null_mut(), address, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            USED.fetch_max(index + 1, Ordering::AcqRel);
-            entry.set(image.base(), image.base() + image.size());
+        if entry.image.compare_exchange(ptr::null_mut(), address, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            USED.fetch_max(index + 1, Ordering::SeqCst);
+            entry.start.store(image.base(), Ordering::SeqCst);
+            entry.end.store(image.base() + image.size(), Ordering::SeqCst);
             return Ok(());
         }
     }
     Err(io::Error::other("too many images are mapped"))
 }
 
+/// Takes an image out, and waits for those who look at it: stacks are full of addresses of other machines' images.
 pub(super) fn remove(image: &Mapped) {
     let address = ptr::from_ref(image).cast_mut();
-    for entry in &ENTRIES[..USED.load(Ordering::Acquire)] {
-        if entry.image.load(Ordering::Acquire) == address {
-            entry.set(0, 0);
-            entry.image.store(ptr::null_mut(), Ordering::Release);
+    for entry in &ENTRIES[..USED.load(Ordering::SeqCst)] {
+        if entry.image.load(Ordering::SeqCst) == address {
+            entry.end.store(0, Ordering::SeqCst);
+            while entry.readers.load(Ordering::SeqCst) != 0 {
+                thread::yield_now();
+            }
+            entry.image.store(ptr::null_mut(), Ordering::SeqCst);
         }
     }
 }
 
 /// The image that an address lies in.
-pub(crate) fn find<'a>(address: usize) -> Option<&'a Mapped> {
-    ENTRIES[..USED.load(Ordering::Acquire)].iter().find_map(|entry| {
-        let image = entry.image_of(address);
-        // SAFETY: an image takes itself out before it is unmapped, and it is unmapped only when no thread runs in it.
-        (!image.is_null()).then(|| unsafe { &*image })
-    })
+pub(crate) fn find(address: usize) -> Option<Found> {
+    ENTRIES[..USED.load(Ordering::SeqCst)].iter().find_map(|entry| entry.read(address))
 }

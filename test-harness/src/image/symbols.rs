@@ -40,13 +40,11 @@ pub(crate) fn resolve(addresses: &[usize]) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut rest =
         addresses.iter().filter_map(|address| registry::find(*address).map(|image| (*address, image))).peekable();
-    while let Some((_, image)) = rest.peek().copied() {
-        let mut rvas = Vec::new();
-        while let Some((address, same)) = rest.peek().copied()
-            && std::ptr::eq(same, image)
-        {
-            rvas.push(u32::try_from(address - image.base()).unwrap_or(u32::MAX));
-            rest.next();
+    while let Some((first, image)) = rest.next() {
+        let rva_of = |address| u32::try_from(address - image.base()).unwrap_or(u32::MAX);
+        let mut rvas = vec![rva_of(first)];
+        while let Some((address, _)) = rest.next_if(|(_, same)| std::ptr::eq(&**same, &*image)) {
+            rvas.push(rva_of(address));
         }
         frames.extend(name(image.path(), &rvas));
     }

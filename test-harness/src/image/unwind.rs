@@ -121,7 +121,7 @@ fn walk_from(mut registers: Registers, stack: &Stack, backtrace: &mut Backtrace,
                 if !backtrace.push(registers.rip - usize::from(after_call), limit) {
                     return;
                 }
-                let stepped = step(image, &mut registers, stack);
+                let stepped = step(&image, &mut registers, stack);
                 if stepped.is_none() && !scan(&mut registers, stack) {
                     return;
                 }
@@ -138,7 +138,7 @@ fn scan(registers: &mut Registers, stack: &Stack) -> bool {
     let mut at = registers.stack().next_multiple_of(8);
     while let Some(word) = stack.read(at) {
         at += 8;
-        if registry::find(word).is_some_and(|image| follows_call(image, word)) {
+        if registry::find(word).is_some_and(|image| follows_call(&image, word)) {
             *registers = Registers::at_call(word, at);
             return true;
         }
