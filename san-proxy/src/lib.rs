@@ -43,7 +43,9 @@ mod pending;
 mod provider;
 mod san;
 pub mod sanctl;
+mod signal;
 mod stream;
+mod switch;
 #[cfg(windows)]
 pub mod windows;
 
@@ -59,6 +61,10 @@ pub use san::{
     Undecided,
 };
 pub use stream::{Disconnect, Receive, StreamConnection, Transfer};
+pub use switch::{
+    CONFIG_VARIABLE, ConfigError, Incoming, Prefix, PrefixError, ReceiveWindow, SanListener, SanSession, SanSocket,
+    SanStream, Subnet, SubnetTable, Switch, SwitchConfig,
+};
 
 pub use san_protocol::wire::MAX_PRIVATE_DATA;
 pub use san_protocol::{

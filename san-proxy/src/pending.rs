@@ -2,9 +2,10 @@
 
 use crate::device::{Completed, Completion, Device, DeviceRequest, Ticket};
 use crate::memory::SharedMemory;
+use crate::signal::Signal;
 use san_protocol::{NtStatus, WsaError};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Where the completion puts what it got.
@@ -12,6 +13,8 @@ use std::time::Duration;
 struct Slot {
     completed: Mutex<Option<Completed>>,
     arrived: Condvar,
+    /// Raised by whoever puts the completion here, if it was set before.
+    signal: OnceLock<Arc<Signal>>,
 }
 
 impl Slot {
@@ -22,6 +25,9 @@ impl Slot {
     fn put(&self, completed: Completed) {
         *self.lock() = Some(completed);
         self.arrived.notify_all();
+        if let Some(signal) = self.signal.get() {
+            signal.raise();
+        }
     }
 
     fn take(&self) -> Completed {
@@ -160,6 +166,16 @@ impl<T> Pending<T> {
     pub fn cancel(&self) {
         if let Some(ticket) = self.ticket {
             self.device.cancel(ticket);
+        }
+    }
+
+    /// Has `signal` raised when the request ends, or now if it has ended already. One signal for each request: a second one is
+    /// not heard.
+    pub(crate) fn raise_on_end(&self, signal: &Arc<Signal>) {
+        // The end is put first and the signal looked for then: set in between it is raised twice, which harms nobody.
+        let _ = self.slot.signal.set(signal.clone());
+        if self.has_ended() {
+            signal.raise();
         }
     }
 
