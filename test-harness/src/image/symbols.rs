@@ -43,7 +43,7 @@ pub(crate) fn resolve(addresses: &[usize]) -> Vec<Frame> {
     while let Some((first, image)) = rest.next() {
         let rva_of = |address| u32::try_from(address - image.base()).unwrap_or(u32::MAX);
         let mut rvas = vec![rva_of(first)];
-        while let Some((address, _)) = rest.next_if(|(_, same)| std::ptr::eq(&**same, &*image)) {
+        while let Some((address, _)) = rest.next_if(|(_, same)| std::ptr::eq(&raw const **same, &raw const *image)) {
             rvas.push(rva_of(address));
         }
         frames.extend(name(image.path(), &rvas));

@@ -329,7 +329,7 @@ fn whatever_the_fields_say_the_driver_goes_on() {
                     _ => input[field..end].fill(0xFF),
                 }
             }
-            if drawn[7] % 2 == 0 && input.len() >= 24 {
+            if drawn[7].is_multiple_of(2) && input.len() >= 24 {
                 input[16..24].copy_from_slice(&region.key().to_ne_bytes());
             }
             let request = DeviceRequest { code: code.value(), input, buffer: vec![0; output + usize::from(drawn[6])] };
