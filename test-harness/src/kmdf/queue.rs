@@ -235,6 +235,10 @@ fn pump(object: &Arc<Object>) {
     if queue.dispatching == Dispatching::Manual {
         return;
     }
+    // A worker for nothing would be woken at every completion.
+    if queue.state.lock().waiting.is_empty() {
+        return;
+    }
     if object.passive && current().irql.get() > PASSIVE_LEVEL {
         let (kernel, handle) = (&current().kernel, object.handle);
         kernel.workers.queue(kernel, move || {

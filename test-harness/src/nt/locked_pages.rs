@@ -1,7 +1,7 @@
 //! What a machine knows of memory descriptor lists beside the lists themselves: whose pages are locked, which partial list was
 //! built from which, and which lists some component works with.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use parking_lot::Mutex;
@@ -33,7 +33,7 @@ struct Partial {
 struct State {
     serials: u64,
     /// By the address of the locked list.
-    locks: HashMap<usize, Lock>,
+    locks: BTreeMap<usize, Lock>,
     /// By the address of the partial list. Those over non-paged pool are not here.
     partials: BTreeMap<usize, Partial>,
     /// Lists that somebody works with, and how often.
@@ -152,7 +152,7 @@ impl LockedPages {
         if mapped {
             return Some(Remnant::Mapped);
         }
-        state.locks.keys().any(|list| range.contains(list)).then_some(Remnant::Locked)
+        state.locks.range(range.clone()).next().map(|_| Remnant::Locked)
     }
 
     /// Whether the pages that a list describes are still those that were locked. Lists over non-paged pool are unknown here.

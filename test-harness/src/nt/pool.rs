@@ -192,8 +192,10 @@ impl Pool {
             let end = class.slot_end(slot);
             let used = pages * PAGE_SIZE;
             let fresh = slot as usize == class.slots.len();
+            // Without guard pages a slot stays accessible, all of it: the next block in it may be longer.
+            let opened = if class.guarded { used } else { class.pages * PAGE_SIZE };
             if (class.guarded || fresh)
-                && self.memory.protect(end - used - self.memory.base(), used, Access::ReadWrite).is_err()
+                && self.memory.protect(end - opened - self.memory.base(), opened, Access::ReadWrite).is_err()
             {
                 return None;
             }
@@ -223,7 +225,12 @@ impl Pool {
     }
 
     /// Frees a block; what is wrong with it, if anything is.
-    pub(crate) fn free(&self, block: PVOID, tag: u32) -> Result<Range<usize>, (Rule, String)> {
+    pub(crate) fn free(&self, block: PVOID, tag: u32) -> Result<(), (Rule, String)> {
+        self.retire(block, tag).map(|range| self.recycle(range.start))
+    }
+
+    /// Frees a block, which nobody gets again before [`Self::recycle`]; what is wrong with it, if anything is.
+    fn retire(&self, block: PVOID, tag: u32) -> Result<Range<usize>, (Rule, String)> {
         let address = block as usize;
         let Some(class) = self.class_of(address) else {
             return Err((Rule::BadFree, format!("{block:p} is not pool memory")));
@@ -266,11 +273,6 @@ impl Pool {
         } else if self.guarded {
             fill(address..address + size.min(GARBAGE_MAXIMUM), GARBAGE);
         }
-        if class.quarantine == 0 {
-            class.freed.push_front(index);
-        } else {
-            class.freed.push_back(index);
-        }
         drop(class);
         if slot.guarded {
             GUARDED.fetch_sub(1, Ordering::Relaxed);
@@ -278,6 +280,17 @@ impl Pool {
         self.live_bytes.fetch_sub(size, Ordering::Relaxed);
         self.live_blocks.fetch_sub(1, Ordering::Relaxed);
         Ok(address..address + size)
+    }
+
+    /// A retired block can be allocated again, after its quarantine.
+    fn recycle(&self, address: usize) {
+        let Some(mut class) = self.class_of(address).map(Mutex::lock) else { return };
+        let Some(index) = class.slot_of(address).map(|(index, _)| index) else { return };
+        if class.quarantine == 0 {
+            class.freed.push_front(index);
+        } else {
+            class.freed.push_back(index);
+        }
     }
 
     fn class_of(&self, address: usize) -> Option<&Mutex<Class>> {
@@ -367,14 +380,18 @@ fn changed(fence: Range<usize>) -> Option<usize> {
 
 /// Frees a block for whoever calls; a violation ends the call.
 pub(crate) fn free(kernel: &Kernel, block: PVOID, tag: u32) {
-    match kernel.pool.free(block, tag) {
-        Ok(range) => check_contents(kernel, &range),
+    match kernel.pool.retire(block, tag) {
+        // Before another thread gets the block, and has such things in it.
+        Ok(range) => {
+            check_contents(kernel, &range);
+            kernel.pool.recycle(range.start);
+        }
         Err((rule, text)) => violate(rule, text),
     }
 }
 
-/// Memory that is being freed must hold nothing that the kernel still uses.
-fn check_contents(kernel: &Kernel, range: &Range<usize>) {
+/// Memory that is being freed, or goes with an unloaded image, must hold nothing that the kernel still uses.
+pub(crate) fn check_contents(kernel: &Kernel, range: &Range<usize>) {
     kernel.irps.forget_in(range);
     if kernel.dispatcher.is_waited_on(range) {
         violate(Rule::DispatcherObject, "a thread waits for an object in the freed memory");

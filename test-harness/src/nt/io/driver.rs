@@ -249,6 +249,8 @@ fn discard(kernel: &Kernel, record: &Arc<Record>) {
     strings::free(kernel, unsafe { &(*object.DriverExtension.get()).ServiceKeyName });
     object::dereference(kernel, record.object);
     if let Some(image) = &record.image {
+        // What the driver has in its static memory goes with it.
+        pool::check_contents(kernel, &(image.base()..image.base() + image.size()));
         // Fails only if the system has no room for another mapping; then late calls go unnoticed.
         let _ = image.retire();
     }
