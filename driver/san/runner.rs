@@ -132,15 +132,21 @@ impl Endpoint {
 
     /// Takes the timer back, or has its DPC ignored. IRQL <= DISPATCH_LEVEL; in the runner.
     fn stop_timer(this: &Shared<Self>) {
-        if !core::mem::take(&mut this.inner.lock().timer.set) {
-            return;
-        }
-        // SAFETY: it has been set.
-        if unsafe { this.timer.cancel() } {
+        let taken_back = {
+            let mut inner = this.inner.lock();
+            if !core::mem::take(&mut inner.timer.set) {
+                return;
+            }
+            // SAFETY: it has been set.
+            let taken_back = unsafe { this.timer.cancel() };
+            if !taken_back {
+                inner.timer.late += 1;
+            }
+            taken_back
+        };
+        if taken_back {
             // SAFETY: the timer's own reference, which its DPC will not take.
             drop(unsafe { Shared::from_raw(Shared::as_ptr(this)) });
-        } else {
-            this.inner.lock().timer.late += 1;
         }
     }
 

@@ -407,7 +407,7 @@ pub(crate) extern "win64" fn IofCompleteRequest(irp: &IRP, _boost: i8) {
     }
     current.kernel.irps.set_phase(irp, Phase::Finishing);
     match current.kernel.irps.take(irp) {
-        Some(request) => request::finish(&current.kernel, irp, request),
+        Some(request) => request::finish(&current.kernel, irp, &request),
         None => violate(
             Rule::Irp,
             "a driver's own IRP went on to the I/O manager: its completion routine must return STATUS_MORE_PROCESSING_REQUIRED",

@@ -381,8 +381,7 @@ pub(crate) fn transfer(
 }
 
 /// The last completion routine of a packet has run: the requestor gets its data and its status, the packet goes.
-#[allow(clippy::boxed_local)] // it comes out of the table of packets, which boxes it
-pub(crate) fn finish(kernel: &Kernel, irp: &IRP, request: Box<Request>) {
+pub(crate) fn finish(kernel: &Kernel, irp: &IRP, request: &Request) {
     let status = irp.IoStatus.Status.get();
     let information = irp.IoStatus.Information.get();
     let pended = irp.PendingReturned.get() != 0;
