@@ -223,6 +223,23 @@ fn a_peer_that_never_answers_times_out() {
 }
 
 #[test]
+fn a_connect_that_names_no_time_has_the_administrators() {
+    let port = free_port();
+    let silent = TcpListener::bind(("127.0.0.1", port)).expect("the native port");
+    let parameters = builder()
+        .parameter("sanwsk", "NativePort", Value::Number(port.into()))
+        .parameter("sanwsk", "ConnectTimeout", Value::Number(100));
+    let bed = Bed::with(parameters);
+    let provider = bed.open();
+    let (connector, own) = bound(&provider);
+    let connect = connector.start_connect(SocketAddr::new(own.ip(), 7), None);
+    let (_peer, _) = silent.accept().expect("a connection");
+    assert_eq!(wsa(connect.wait()), WsaError::WSAETIMEDOUT);
+    drop((connector, provider));
+    bed.finish();
+}
+
+#[test]
 fn once_connected_the_end_of_the_san_connection_is_the_end() {
     let bed = bed();
     let provider = bed.open();
