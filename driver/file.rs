@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "keeps the id table in the file object's context space")]
 
 use crate::endpoint::AnyEndpoint;
-use crate::nt::SpinLock;
+use crate::nt::{CriticalRegion, SpinLock};
 use crate::parameters;
 use crate::san::PinnedMemory;
 use crate::wdf::{self, Request};
@@ -40,6 +40,8 @@ pub(crate) unsafe extern "C" fn create(_device: WDFDEVICE, request: WDFREQUEST, 
 /// EvtFileCleanup: the last handle is closed. Its endpoints end; their operations are completed as they do.
 /// IRQL = PASSIVE_LEVEL.
 pub(crate) unsafe extern "C" fn cleanup(file: WDFFILEOBJECT) {
+    // As for a request: others may wait for what this thread is doing for an endpoint.
+    let _region = CriticalRegion::enter();
     // SAFETY: a file object of this device, alive during the call.
     let endpoints = unsafe { of(file) }.lock().end();
     for endpoint in endpoints {
