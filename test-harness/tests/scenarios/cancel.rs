@@ -4,7 +4,7 @@ use crate::support::{Bed, MOMENT, PATIENCE, connected, eventually, full_listener
 use san_protocol::NtStatus;
 use san_proxy::{AddressFamily, Disconnect, Pending, Provider, Receive, StreamConnection, Transfer};
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 /// A send that the peer does not take: it fills both sockets' buffers and pends.
 fn stuck_send(connection: &StreamConnection) -> Pending<Transfer> {

@@ -1,6 +1,6 @@
 //! Messages: order, flow control, many sessions, two machines, the end of a session.
 
-use super::support::{Receiver, bed, bound, builder, connected_to, free_port, listening, negotiated, session};
+use super::support::{Receiver, bed, bound, connected_to, free_port, listening, negotiated, session};
 use crate::support::{Bed, MOMENT, PATIENCE, eventually, pattern, status};
 use san_proxy::{Memory, MemoryRights, NtStatus, Pending, Provider, Transfer, WsaError};
 use std::net::SocketAddr;
