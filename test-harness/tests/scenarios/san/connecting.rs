@@ -226,9 +226,11 @@ fn a_peer_that_never_answers_times_out() {
 fn a_connect_that_names_no_time_has_the_administrators() {
     let port = free_port();
     let silent = TcpListener::bind(("127.0.0.1", port)).expect("the native port");
-    let parameters = builder()
-        .parameter("sanwsk", "NativePort", Value::Number(port.into()))
-        .parameter("sanwsk", "ConnectTimeout", Value::Number(100));
+    let parameters = builder().parameter("sanwsk", "NativePort", Value::Number(port.into())).parameter(
+        "sanwsk",
+        "ConnectTimeout",
+        Value::Number(100),
+    );
     let bed = Bed::with(parameters);
     let provider = bed.open();
     let (connector, own) = bound(&provider);
