@@ -1,7 +1,8 @@
 //! A stream of bytes over a session.
 
+use super::config::SwitchConfig;
 use super::message::{DATA, END, HEADER, Message};
-use super::session::{Arrived, SanSession, Window};
+use super::session::{Arrived, Prepared, Window};
 use crate::error::{Error, Operation};
 use crate::memory::Memory;
 use crate::pending::Pending;
@@ -89,24 +90,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Channel {
-    /// A stream over `session`, with room for `send_count` messages on their way.
-    pub(super) fn new(session: SanSession, send_count: usize, linger: Duration) -> Result<Self, Error> {
+    /// Negotiates the session of a stream on a connected endpoint, within `timeout`.
+    pub(super) fn negotiate(endpoint: SanEndpoint, config: &SwitchConfig, timeout: Duration) -> Result<Self, Error> {
         let failed = |code, status| Error::new(Operation::Request(code), status);
-        let own = session.endpoint().addresses()?;
+        let own = endpoint.addresses()?;
         let address = |address: Option<SocketAddr>| {
             address.ok_or(failed(ControlCode::QueryAddresses, NtStatus::INVALID_CONNECTION))
         };
         let (local, peer) = (address(own.local)?, address(own.peer)?);
-        let (endpoint, window, offer, arrived) = session.into_parts();
-        let size = usize::try_from(offer.receive_size).unwrap_or(usize::MAX).min(window.size());
-        if size <= HEADER {
-            return Err(failed(ControlCode::Negotiate, NtStatus::INVALID_NETWORK_RESPONSE));
-        }
-        let length = size
+        let prepared = Prepared::new(endpoint, config.receives)?;
+        let send_count = config.send_count;
+        let length = prepared
+            .size()
             .checked_mul(send_count)
             .filter(|&length| isize::try_from(length).is_ok())
             .ok_or(failed(ControlCode::RegisterMemory, NtStatus::INSUFFICIENT_RESOURCES))?;
-        let region = endpoint.register(Memory::new(length), MemoryRights::SEND)?;
+        // Before the peer can have sent everything, and gone: then nothing is registered any more.
+        let region = prepared.endpoint.register(Memory::new(length), MemoryRights::SEND)?;
+        let largest = prepared.size();
+        let (endpoint, window, offer, arrived) = prepared.negotiate(b"", timeout)?.into_parts();
+        let size = usize::try_from(offer.receive_size).unwrap_or(usize::MAX).min(largest);
+        if size <= HEADER {
+            return Err(failed(ControlCode::Negotiate, NtStatus::INVALID_NETWORK_RESPONSE));
+        }
         let writer = Writer {
             region,
             size,
@@ -126,7 +132,7 @@ impl Channel {
             nonblocking: AtomicBool::new(false),
             read_timeout: Mutex::new(None),
             write_timeout: Mutex::new(None),
-            linger,
+            linger: config.linger,
             local,
             peer,
         })
@@ -351,7 +357,12 @@ impl Writer {
         let send = endpoint.start_send_registered(&self.region, message);
         send.raise_on_end(signal);
         self.on_the_way.push_back(Sending::Data { send, place });
-        Ok(Some(length))
+        // What fails at once need not wait for the next write.
+        self.collect();
+        self.failed.map_or(Ok(Some(length)), |failed| {
+            self.reported = true;
+            Err(broken(failed))
+        })
     }
 
     /// Sends the end, once.

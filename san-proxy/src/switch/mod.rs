@@ -199,8 +199,7 @@ impl Switch {
         let config = self.config();
         let limit = config.negotiate_timeout;
         let time = left(deadline)?.map_or(limit, |left| left.min(limit));
-        let session = SanSession::negotiate(endpoint, config.receives, b"", time)?;
-        Ok(SharedChannel::new(Channel::new(session, config.send_count, config.linger)?))
+        Ok(SharedChannel::new(Channel::negotiate(endpoint, config, time)?))
     }
 }
 

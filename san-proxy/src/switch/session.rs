@@ -57,11 +57,6 @@ impl Window {
         self.posted.push_back(Posted { receive, place });
     }
 
-    /// The longest message that fits.
-    pub(super) fn size(&self) -> usize {
-        self.size
-    }
-
     /// Whether [`Self::next`] has something.
     fn is_ready(&self) -> bool {
         self.ended.is_some() || self.posted.front().is_some_and(|posted| posted.receive.has_ended())
@@ -112,6 +107,32 @@ pub struct SanSession {
     peer: PeerSession,
 }
 
+/// A connected endpoint that has posted its receives, and negotiates next.
+pub(super) struct Prepared {
+    /// First, as in a session.
+    pub(super) endpoint: SanEndpoint,
+    window: Window,
+    receives: ReceiveWindow,
+}
+
+impl Prepared {
+    pub(super) fn new(endpoint: SanEndpoint, receives: ReceiveWindow) -> Result<Self, Error> {
+        let window = Window::post(&endpoint, receives, Arc::default())?;
+        Ok(Self { endpoint, window, receives })
+    }
+
+    /// The longest message that it takes.
+    pub(super) fn size(&self) -> usize {
+        self.window.size
+    }
+
+    pub(super) fn negotiate(self, private: &[u8], timeout: Duration) -> Result<SanSession, Error> {
+        let Self { endpoint, window, receives } = self;
+        let peer = endpoint.start_negotiate(private, receives.size).wait_or_cancel(timeout)?;
+        Ok(SanSession { endpoint, window, peer })
+    }
+}
+
 impl SanSession {
     /// Posts receives on a connected endpoint, then exchanges the session with the peer, within `timeout`.
     ///
@@ -124,9 +145,7 @@ impl SanSession {
         private: &[u8],
         timeout: Duration,
     ) -> Result<Self, Error> {
-        let window = Window::post(&endpoint, receives, Arc::default())?;
-        let peer = endpoint.start_negotiate(private, receives.size).wait_or_cancel(timeout)?;
-        Ok(Self { endpoint, window, peer })
+        Prepared::new(endpoint, receives)?.negotiate(private, timeout)
     }
 
     /// The endpoint: addresses, statistics, registered memory, sending.
