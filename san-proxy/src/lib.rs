@@ -8,6 +8,8 @@
 //! - [`Pending`]: a request on its way, to be waited for or cancelled.
 //! - [`Provider`], [`StreamConnection`], [`StreamListener`]: what the driver offers, the same above every device.
 //! - [`SanEndpoint`]: connections of messages, which are sent from and received into registered memory, a [`Region`].
+//! - [`Switch`]: decides between SAN and TCP/IP by a table of subnets, and goes on over TCP/IP where the SAN fails. [`SanStream`]
+//!   and [`SanListener`] are used as `std::net::TcpStream` and `TcpListener` are; [`SanSession`] is for messages.
 //! - [`sanctl`]: the command-line tool, as a function.
 //!
 //! # Example

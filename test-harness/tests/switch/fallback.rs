@@ -34,8 +34,8 @@ fn san_error(error: &io::Error) -> WsaError {
     inner.unwrap_or_else(|| panic!("not of the SAN: {error}")).wsa_error()
 }
 
-fn outcome(connected: io::Result<SanStream>, witness: &Witness) -> Outcome {
-    let outcome = match &connected {
+fn outcome(connected: &io::Result<SanStream>, witness: &Witness) -> Outcome {
+    let outcome = match connected {
         Ok(stream) => {
             assert!(!stream.is_san());
             Outcome::Tcp(stream.san_failure().expect("the SAN was tried").wsa_error())
@@ -58,7 +58,7 @@ fn connect(machine: Machine) -> Outcome {
     bed.wait_for_provider();
     let switch = switch(&bed, SwitchConfig { connect_timeout: SHORT, ..config() });
     let witness = Witness::at(PEER);
-    let outcome = outcome(switch.connect(witness.address), &witness);
+    let outcome = outcome(&switch.connect(witness.address), &witness);
     let status = switch.provider().expect("there is one").status().expect("status");
     assert_eq!(status.endpoints, 0, "the SAN socket is closed");
     drop(switch);
@@ -141,12 +141,12 @@ fn where_no_san_socket_can_be_made_or_bound_tcp_is_tried() {
     let witness = Witness::at(PEER);
 
     let unbindable = Switch::new(Some(provider.clone()), SwitchConfig::default().with_subnet(not_ours));
-    let unbound = outcome(unbindable.connect(witness.address), &witness);
+    let unbound = outcome(&unbindable.connect(witness.address), &witness);
     assert_eq!(unbound, Outcome::Tcp(WsaError::WSAEADDRNOTAVAIL));
 
     let held = SanEndpoint::create(&provider, AddressFamily::INET).expect("the only one");
     let switch = Switch::new(Some(provider), config());
-    assert_eq!(outcome(switch.connect(witness.address), &witness), Outcome::Tcp(WsaError::WSAEMFILE));
+    assert_eq!(outcome(&switch.connect(witness.address), &witness), Outcome::Tcp(WsaError::WSAEMFILE));
     drop((unbindable, switch, held));
     bed.finish();
 }
@@ -164,7 +164,7 @@ fn a_backlog_that_is_full_refuses_and_tcp_is_not_tried() {
     first.bind(([127, 0, 0, 1], 0).into()).expect("binds");
     let waiting = first.start_connect(witness.address, Some(PATIENCE));
     assert!(arrival.wait(PATIENCE), "it has the only place");
-    let refused = outcome(switch.connect(witness.address), &witness);
+    let refused = outcome(&switch.connect(witness.address), &witness);
     assert_eq!(refused, Outcome::Certain(WsaError::WSAECONNREFUSED));
     drop((waiting, first, listener, arrival, switch));
     bed.finish();

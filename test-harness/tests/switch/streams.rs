@@ -137,7 +137,7 @@ fn a_write_past_all_credits_waits_for_a_slow_reader() {
                 0 => break,
                 length => read.extend(&buffer[..length]),
             }
-            if read.len() % 7 == 0 {
+            if read.len().is_multiple_of(7) {
                 thread::sleep(MOMENT / 10);
             }
         }
