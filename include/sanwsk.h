@@ -863,7 +863,7 @@ SANWSK_STATIC_ASSERT(sizeof(SANWSK_DEVICE_STATISTICS) == 104, "SANWSK_DEVICE_STA
 #endif
 
 /* As <winsock2.h> has them. */
-#ifdef _WIN32
+#ifdef ERROR_IO_PENDING
 #ifndef WSA_IO_PENDING
 #define WSA_IO_PENDING (ERROR_IO_PENDING)
 #endif

@@ -263,9 +263,10 @@ static void RegisterMemory(SESSION *Session, uint32_t Rights)
         }
         if (!IsPending(&Session->Registration)) {
             Finish(&Session->Registration);
-        }
-        if ((uint32_t)status != (uint32_t)STATUS_INVALID_PARAMETER || !IsPending(&Session->Registration)) {
             Fail("register memory", status);
+        }
+        if ((uint32_t)status != (uint32_t)STATUS_INVALID_PARAMETER) {
+            Fail("ask for the registration", status);
         }
         Sleep(1);
     }

@@ -46,14 +46,23 @@ impl Expected {
         expected
     }
 
-    /// The program, but for the lines that include the header.
-    pub(crate) fn program(&self) -> String {
-        let Self { assertions, statements } = self;
+    /// What a compiler can tell by itself.
+    pub(crate) fn assertions(&self) -> String {
         format!(
-            "#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\n#include <wchar.h>\n\
+            "#include <stddef.h>\n\
              #ifdef __cplusplus\n#define CHECK(condition, what) static_assert(condition, what)\n\
-             #else\n#define CHECK(condition, what) _Static_assert(condition, what)\n#endif\n\
-             {assertions}\nint main(void)\n{{\n    int wrong = 0;\n{statements}    return wrong;\n}}\n"
+             #else\n#define CHECK(condition, what) _Static_assert(condition, what)\n#endif\n{}",
+            self.assertions
+        )
+    }
+
+    /// All of it, but for the lines that include the header.
+    pub(crate) fn program(&self) -> String {
+        format!(
+            "{}#include <stdio.h>\n#include <string.h>\n#include <wchar.h>\n\
+             int main(void)\n{{\n    int wrong = 0;\n{}    return wrong;\n}}\n",
+            self.assertions(),
+            self.statements
         )
     }
 

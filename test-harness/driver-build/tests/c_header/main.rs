@@ -5,6 +5,7 @@ mod compilers;
 mod expected;
 
 use compilers::{Compiler, Language};
+use driver_build::{Arch, ToolchainSource, kernel_c_compiler};
 use expected::Expected;
 use std::{fs, path::PathBuf, process::Command};
 
@@ -81,6 +82,19 @@ fn the_header_is_the_same_on_windows_among_its_own_headers() {
             let compiled = Compiler::for_windows(language, target).run(&[&"-fsyntax-only", &"-I", &include(), &source]);
             compiled.unwrap_or_else(|said| panic!("{place}, {target}, {language:?}: {said}"));
         }
+    }
+}
+
+#[test]
+fn a_driver_in_c_may_include_the_header() {
+    for arch in [Arch::X64, Arch::Arm64] {
+        let source = folder(&format!("kernel-{}", arch.name())).join("check.c");
+        let assertions = Expected::of_the_protocol().assertions();
+        fs::write(&source, format!("#include <ntddk.h>\n#include <sanwsk.h>\n{assertions}")).expect("writable");
+        let mut clang = kernel_c_compiler(ToolchainSource::Any, arch).expect("the driver's compiler");
+        let output = clang.args(["-Wall", "-Werror", "-fsyntax-only", "-I"]).arg(include()).arg(source).output();
+        let output = output.expect("clang runs");
+        assert!(output.status.success(), "{}: {}", arch.name(), String::from_utf8_lossy(&output.stderr));
     }
 }
 
