@@ -28,7 +28,7 @@ enum State {
     /// Nothing waits.
     #[default]
     Idle,
-    /// This endpoint connects.
+    /// This endpoint connects, or negotiates its session.
     Connecting(Provider, EndpointId),
     GivenUp,
 }
@@ -46,7 +46,7 @@ impl Attempt {
         }
     }
 
-    /// Connects, unless it is given up before or meanwhile.
+    /// Connects, unless it is given up before or meanwhile. The endpoint can be given up until [`Self::end`].
     pub(super) fn connect(&self, endpoint: &SanEndpoint, to: SocketAddr, timeout: Duration) -> Result<(), Error> {
         self.goes_on()?;
         let connect = endpoint.start_connect(to, Some(timeout));
@@ -56,15 +56,18 @@ impl Attempt {
             }
             State::GivenUp => connect.cancel(),
         }
-        let connected = connect.wait();
+        connect.wait()
+    }
+
+    /// It has ended, with a session or without: from now on there is nothing to close.
+    pub(super) fn end(&self) {
         match &mut *self.lock() {
             state @ (State::Idle | State::Connecting(..)) => *state = State::Idle,
             State::GivenUp => {}
         }
-        connected
     }
 
-    /// Gives it up: closes the endpoint that connects, which ends the connect at once.
+    /// Gives it up: closes the endpoint, which ends at once what it waits for.
     pub(super) fn give_up(&self) {
         let state = std::mem::replace(&mut *self.lock(), State::GivenUp);
         match state {

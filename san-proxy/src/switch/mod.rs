@@ -181,7 +181,11 @@ impl Switch {
             let limit = self.config().connect_timeout;
             let time = left(deadline)?.map_or(limit, |left| left.min(limit));
             match san_connect(provider, subnet, address, time, attempt) {
-                Ok(endpoint) => return Ok(SanStream::of_san(self.negotiated(endpoint, deadline)?)),
+                Ok(endpoint) => {
+                    let negotiated = self.negotiated(endpoint, deadline);
+                    attempt.end();
+                    return negotiated.map(SanStream::of_san);
+                }
                 Err(Failure::Connect(error)) if CERTAIN.contains(&error.wsa_error()) => return Err(error.into()),
                 Err(Failure::NoSocket(error) | Failure::Connect(error)) => san_failure = Some(error),
             }

@@ -145,10 +145,10 @@ impl SubnetTable {
         self.subnets.iter().find(|subnet| subnet.prefix.contains(address))
     }
 
-    /// Whether a listener at `address` listens on the SAN too: at one of its addresses, or at the wildcard.
+    /// Whether a listener at `address` listens on the SAN too: at one of its addresses, or at the wildcard if there is a SAN.
     #[must_use]
     pub fn is_for_listeners(&self, address: IpAddr) -> bool {
-        address.is_unspecified()
+        (address.is_unspecified() && !self.is_empty())
             || self.find(address).is_some()
             || self.subnets.iter().any(|subnet| subnet.local == Some(address))
     }
@@ -270,6 +270,7 @@ mod tests {
             ("::1", false),
         ] {
             assert_eq!(table.is_for_listeners(ip(address)), expected, "{address}");
+            assert!(!SubnetTable::default().is_for_listeners(ip(address)), "without a SAN");
         }
     }
 }

@@ -258,6 +258,29 @@ fn a_socket_that_is_dropped_gives_its_connect_up() {
 }
 
 #[test]
+fn a_socket_that_is_dropped_gives_its_negotiation_up() {
+    let (switch, device) = switch();
+    let silent = SanEndpoint::create(switch.provider().unwrap(), AddressFamily::INET).unwrap();
+    let address = silent.bind("127.0.0.1:4714".parse().unwrap()).unwrap();
+    silent.listen(Backlog(1)).unwrap();
+    let socket = switch.socket();
+    socket.set_nonblocking(true);
+    assert_eq!(wsa(&socket.connect(address).unwrap_err()), WsaError::WSAEWOULDBLOCK);
+    let peer = silent.accept().unwrap().accept().unwrap();
+    // Two receives, two regions and the negotiation.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while device.pending() != 5 {
+        assert!(Instant::now() < deadline, "it negotiates");
+    }
+    let begun = Instant::now();
+    drop(socket);
+    while device.pending() != 0 {
+        assert!(begun.elapsed() < switch.config().negotiate_timeout / 2, "before the negotiation times out");
+    }
+    drop(peer);
+}
+
+#[test]
 fn a_socket_that_failed_can_be_tried_again() {
     let (switch, _) = switch();
     let socket = switch.socket();
