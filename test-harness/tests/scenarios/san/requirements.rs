@@ -55,9 +55,12 @@ fn rows() -> Vec<Row<'static>> {
 
 /// Every scenario by its module and name.
 fn scenarios() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/san");
+    // The driver's, and those of the switch above it.
+    let folders =
+        ["tests/scenarios/san", "tests/switch"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
     let mut scenarios = BTreeSet::new();
-    for file in fs::read_dir(folder).expect("the sources").map(|file| file.expect("a file").path()) {
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("the sources"));
+    for file in files.map(|file| file.expect("a file").path()) {
         let source = fs::read_to_string(&file).expect("a source");
         let module = file.file_stem().and_then(|name| name.to_str()).expect("a name");
         let tests = source.split("#[test]\n").skip(1);
