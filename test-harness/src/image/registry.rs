@@ -3,6 +3,7 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use std::{io, ptr, thread};
 
 use super::Mapped;
@@ -64,6 +65,9 @@ impl Drop for Found {
     }
 }
 
+/// How long a reader may take: far longer than a stack's walk does.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 static ENTRIES: [Entry; CAPACITY] = [const { Entry::new() }; CAPACITY];
 /// One more than the highest entry ever used.
 static USED: AtomicUsize = AtomicUsize::new(0);
@@ -88,7 +92,9 @@ pub(super) fn remove(image: &Mapped) {
     for entry in &ENTRIES[..USED.load(Ordering::SeqCst)] {
         if entry.image.load(Ordering::SeqCst) == address {
             entry.end.store(0, Ordering::SeqCst);
-            while entry.readers.load(Ordering::SeqCst) != 0 {
+            // One whose call was ended by a violation never says that it has done.
+            let since = Instant::now();
+            while entry.readers.load(Ordering::SeqCst) != 0 && since.elapsed() < PATIENCE {
                 thread::yield_now();
             }
             entry.image.store(ptr::null_mut(), Ordering::SeqCst);
