@@ -100,6 +100,19 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A foreign peer's accept, which does not wait for ever for a connection that does not come.
+pub(crate) fn accept_in_time(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).expect("non-blocking");
+    let mut accepted = None;
+    eventually("a connection arrives", || {
+        accepted = listener.accept().ok();
+        accepted.is_some()
+    });
+    let (stream, _) = accepted.expect("it has arrived");
+    stream.set_nonblocking(false).expect("blocking");
+    stream
+}
+
 /// The status that an operation failed with.
 #[track_caller]
 pub(crate) fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> NtStatus {

@@ -1,7 +1,7 @@
 //! A foreign machine: it speaks the wire over plain sockets, as well or as badly as a test wants.
 
 use super::support::{Receiver, bound, builder, free_port, listening};
-use crate::support::{Bed, MOMENT, PATIENCE};
+use crate::support::{Bed, MOMENT, PATIENCE, accept_in_time};
 use rustix::net;
 use san_protocol::wire::{
     ConnectRequest, ControlMessage, HEADER_SIZE, Header, MessageType, RejectReason, SessionOffer,
@@ -168,7 +168,7 @@ impl Neighbours {
 
     /// A connection of the driver to the foreign machine, which has said nothing yet.
     pub(crate) fn arriving(&self) -> WirePeer {
-        WirePeer::new(self.listener.accept().expect("a connection").0)
+        WirePeer::new(accept_in_time(&self.listener))
     }
 
     /// An endpoint of the driver, connected to a peer of the foreign machine.
