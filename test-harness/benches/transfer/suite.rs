@@ -2,10 +2,10 @@
 
 mod allocations;
 mod bed;
+mod blocking;
 mod figures;
 mod path;
 mod picture;
-mod plain;
 mod report;
 mod san;
 mod sessions;

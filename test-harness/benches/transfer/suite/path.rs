@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 
 use super::bed::Bed;
 use super::san::{San, SendFrom};
-use super::{plain, stream};
+use super::{blocking, stream};
 
 /// Operations that a path keeps under way at once: as many sends as receives. A plain socket's blocking calls fill its buffers
 /// by themselves.
@@ -47,6 +47,8 @@ pub(crate) enum Path {
     San,
     /// By a SAN session, from a buffer that comes with the send into registered memory.
     SanInline,
+    /// By a stream that a switch has taken by the SAN: what a program meets that reads and writes as if it were TCP.
+    Switch,
 }
 
 impl Path {
@@ -56,18 +58,20 @@ impl Path {
             Self::Stream | Self::StreamToPlain => "stream",
             Self::San => "SAN",
             Self::SanInline => "SAN inline",
+            Self::Switch => "switch",
         }
     }
 
     /// A new connection for messages of `size` bytes.
     pub(crate) fn connect(self, bed: &Bed, size: usize) -> Result<Ends> {
         Ok(match self {
-            Self::Plain => plain::pair(size)?.map(|end| Box::new(end) as Box<dyn End>),
+            Self::Plain => blocking::plain(size)?.map(|end| Box::new(end) as Box<dyn End>),
             Self::Stream => stream::pair(bed, size)?.map(|end| Box::new(end) as Box<dyn End>),
             Self::StreamToPlain => {
                 let (near, far) = stream::to_plain(bed, size)?;
                 [Box::new(near), Box::new(far)]
             }
+            Self::Switch => blocking::switched(bed, size)?.map(|end| Box::new(end) as Box<dyn End>),
             Self::San => San::pair(bed, size, SendFrom::Region)?.map(|end| Box::new(end) as Box<dyn End>),
             Self::SanInline => San::pair(bed, size, SendFrom::Buffer)?.map(|end| Box::new(end) as Box<dyn End>),
         })

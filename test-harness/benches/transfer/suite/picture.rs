@@ -18,7 +18,7 @@ const GAP: u32 = 10;
 const MARGIN: u32 = 20;
 
 /// A colour for each column.
-const COLOURS: [&str; 4] = ["#6b7f94", "#d9a441", "#b7410e", "#e08e6d"];
+const COLOURS: [&str; 5] = ["#6b7f94", "#d9a441", "#b7410e", "#e08e6d", "#5a8f69"];
 
 fn height(section: &Section) -> Result<u32> {
     let (rows, columns) = (u32::try_from(section.rows.len())?, u32::try_from(section.columns.len())?);

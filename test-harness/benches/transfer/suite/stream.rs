@@ -10,8 +10,8 @@ use san_proxy::{
 };
 
 use super::bed::{Bed, PATIENCE};
+use super::blocking::{Plain, accept_plain};
 use super::path::{End, WINDOW};
-use super::plain::{self, Plain};
 
 /// A stream endpoint, and a message.
 pub(crate) struct Stream {
@@ -34,7 +34,7 @@ pub(crate) fn pair(bed: &Bed, size: usize) -> Result<[Stream; 2]> {
 /// An endpoint of the driver, connected to a plain socket.
 pub(crate) fn to_plain(bed: &Bed, size: usize) -> Result<(Stream, Plain)> {
     let near = StreamConnection::create(&bed.near, AddressFamily::INET)?;
-    let far = plain::accept_one(size, |address| Ok(near.connect(address, Some(PATIENCE))?))?.1;
+    let far = accept_plain(size, |address| Ok(near.connect(address, Some(PATIENCE))?))?.1;
     Ok((Stream::new(near, size)?, far))
 }
 

@@ -14,7 +14,7 @@ const PING: usize = 64;
 
 /// Messages of each size one way: bytes and messages a second.
 pub(crate) fn one_way(bed: &Bed, schedule: Schedule, progress: &Progress) -> Result<[Section; 2]> {
-    const PATHS: [Path; 3] = [Path::Plain, Path::Stream, Path::San];
+    const PATHS: [Path; 4] = [Path::Plain, Path::Stream, Path::San, Path::Switch];
     let section = |title, unit, ratios| Section {
         title,
         unit,
@@ -23,7 +23,8 @@ pub(crate) fn one_way(bed: &Bed, schedule: Schedule, progress: &Progress) -> Res
         ratios,
         rows: Vec::new(),
     };
-    let mut bytes = section("one way, 16 sends and 16 receives under way", "MiB/s", vec![[1, 0], [2, 0], [2, 1]]);
+    let mut bytes =
+        section("one way, 16 sends and 16 receives under way", "MiB/s", vec![[1, 0], [2, 0], [2, 1], [3, 0]]);
     let mut messages = section("the same in messages", "a second", Vec::new());
     for size in SIZES {
         progress.part(&format!("throughput, {}", size_name(size)));
@@ -39,14 +40,14 @@ pub(crate) fn one_way(bed: &Bed, schedule: Schedule, progress: &Progress) -> Res
 
 /// A small message to and fro.
 pub(crate) fn ping_pong(bed: &Bed, schedule: Schedule, progress: &Progress) -> Result<Section> {
-    const PATHS: [Path; 4] = [Path::Plain, Path::Stream, Path::San, Path::SanInline];
+    const PATHS: [Path; 5] = [Path::Plain, Path::Stream, Path::San, Path::SanInline, Path::Switch];
     progress.part("latency");
     Ok(Section {
         title: "ping-pong, round trip",
         unit: "µs",
         better: Better::Lower,
         columns: PATHS.map(Path::name).into(),
-        ratios: vec![[2, 0], [3, 0], [2, 1]],
+        ratios: vec![[2, 0], [3, 0], [2, 1], [4, 0]],
         rows: latency(bed, schedule, &PATHS, PING)?,
     })
 }
