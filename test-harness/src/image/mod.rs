@@ -18,7 +18,7 @@ pub use symbols::Frame;
 pub(crate) use symbols::resolve;
 pub(crate) use thunks::{Sealed, Thunks};
 
-use crate::memory::{Access, Mapping};
+use crate::memory::{Access, Mapping, page_up};
 use crate::nt::types::PAGE_SIZE;
 
 /// Why an image cannot be loaded.
@@ -98,12 +98,17 @@ struct Section {
     rva: usize,
     size: usize,
     code: bool,
+    /// What may be done with it, if its name says that it is pageable.
+    pageable: Option<Access>,
 }
 
 /// An image in memory. It is unmapped when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     memory: Mapping,
+    /// The same as it was before it was relocated and bound: what a walk of a stack reads, also while the pages themselves are
+    /// inaccessible.
+    contents: Vec<u8>,
     path: PathBuf,
     entry: usize,
     sections: Vec<Section>,
@@ -128,12 +133,9 @@ impl Mapped {
             return Err(ImageError::Machine(machine));
         }
         let header = file.nt_headers().optional_header();
-        let mut memory = Mapping::new(header.size_of_image() as usize, Access::ReadWrite)?;
-        let headers = data.get(..header.size_of_headers() as usize).ok_or_else(|| damaged("headers"))?;
-        place(&mut memory, 0, headers)?;
-        for section in file.section_table().iter() {
-            place(&mut memory, section.virtual_address.get(LE) as usize, section.pe_data(&*data)?)?;
-        }
+        let contents = lay_out(&file, &data)?;
+        let mut memory = Mapping::new(contents.len(), Access::ReadWrite)?;
+        memory.write(0, &contents);
         relocate(&file, &data, &mut memory)?;
         let (imports, absent, thunks) = bind(&file, &mut memory, resolve, missing)?;
         let sections = protect(&file, &memory)?;
@@ -141,13 +143,22 @@ impl Mapped {
         let functions = exceptions.map_or((0, 0), |directory| {
             (directory.virtual_address.get(LE) as usize, directory.size.get(LE) as usize / 12)
         });
-        if functions.0 + functions.1 * 12 > memory.len() {
+        if functions.0 + functions.1 * 12 > contents.len() {
             return Err(damaged("exception directory"));
         }
         let entry = memory.base() + header.address_of_entry_point() as usize;
         let path = path.to_owned();
-        let image =
-            Arc::new(Self { memory, path, entry, sections, functions, imports, missing: absent, _thunks: thunks });
+        let image = Arc::new(Self {
+            memory,
+            contents,
+            path,
+            entry,
+            sections,
+            functions,
+            imports,
+            missing: absent,
+            _thunks: thunks,
+        });
         registry::add(&image)?;
         Ok(image)
     }
@@ -176,15 +187,19 @@ impl Mapped {
         &self.missing
     }
 
+    /// Start, size and access of the pageable sections.
+    pub(crate) fn pageable(&self) -> impl Iterator<Item = (usize, usize, Access)> {
+        let pageable = |section: &Section| Some((self.base() + section.rva, section.size, section.pageable?));
+        self.sections.iter().filter_map(pageable)
+    }
+
     /// Makes the image inaccessible, so that late calls into an unloaded driver fault.
     pub(crate) fn retire(&self) -> io::Result<()> {
         self.memory.protect(0, self.memory.len(), Access::None)
     }
 
     fn byte(&self, rva: u32) -> Option<u8> {
-        let readable = (rva as usize) < self.memory.len();
-        // SAFETY: inside the mapping, all of whose sections are readable.
-        readable.then(|| unsafe { *((self.base() + rva as usize) as *const u8) })
+        self.contents.get(rva as usize).copied()
     }
 
     /// A byte of code, if the address lies in a code section.
@@ -196,24 +211,12 @@ impl Mapped {
 
     /// The RUNTIME_FUNCTION (begin, end, unwind information) that covers an RVA; leaf functions have none.
     fn runtime_function(&self, rva: u32) -> Option<[u32; 3]> {
-        let entry = |index: usize| {
-            let at = (self.base() + self.functions.0 + index * 12) as *const [u32; 3];
-            // SAFETY: the directory was checked to lie inside the mapping.
-            unsafe { at.read_unaligned() }
-        };
-        let (mut low, mut high) = (0, self.functions.1);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let function = entry(middle);
-            if rva < function[0] {
-                high = middle;
-            } else if rva >= function[1] {
-                low = middle + 1;
-            } else {
-                return Some(function);
-            }
-        }
-        None
+        let (start, count) = self.functions;
+        let (entries, _) = self.contents.get(start..start + count * 12)?.as_chunks::<12>();
+        let word = |entry: &[u8; 12], at: usize| u32::from_le_bytes(std::array::from_fn(|byte| entry[4 * at + byte]));
+        let after = entries.partition_point(|entry| word(entry, 0) <= rva);
+        let entry = entries.get(after.checked_sub(1)?)?;
+        (rva < word(entry, 1)).then(|| std::array::from_fn(|at| word(entry, at)))
     }
 }
 
@@ -225,6 +228,22 @@ impl Drop for Mapped {
 
 fn damaged(what: &str) -> ImageError {
     ImageError::Format(format!("its {what} lie outside it"))
+}
+
+/// The headers and sections where they lie in memory.
+fn lay_out(file: &PeFile64, data: &[u8]) -> Result<Vec<u8>, ImageError> {
+    let header = file.nt_headers().optional_header();
+    let mut contents = vec![0; page_up(header.size_of_image() as usize)];
+    let headers = data.get(..header.size_of_headers() as usize).ok_or_else(|| damaged("headers"))?;
+    let mut copy = |rva: usize, bytes: &[u8]| {
+        let target = contents.get_mut(rva..).and_then(|rest| rest.get_mut(..bytes.len()));
+        target.map(|target| target.copy_from_slice(bytes)).ok_or_else(|| damaged("sections"))
+    };
+    copy(0, headers)?;
+    for section in file.section_table().iter() {
+        copy(section.virtual_address.get(LE) as usize, section.pe_data(data)?)?;
+    }
+    Ok(contents)
 }
 
 fn place(memory: &mut Mapping, rva: usize, bytes: &[u8]) -> Result<(), ImageError> {
@@ -327,7 +346,8 @@ fn protect(file: &PeFile64, memory: &Mapping) -> Result<Vec<Section>, ImageError
             return Err(damaged("sections"));
         }
         memory.protect(rva, size, access)?;
-        sections.push(Section { rva, size, code });
+        let pageable = section.raw_name().starts_with(b"PAGE").then_some(access);
+        sections.push(Section { rva, size, code, pageable });
     }
     Ok(sections)
 }
