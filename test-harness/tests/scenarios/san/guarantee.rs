@@ -2,7 +2,7 @@
 
 use super::support::{bound, builder, free_port};
 use crate::broken_network::Broken;
-use crate::support::{Bed, PATIENCE, accept_in_time};
+use crate::support::{Bed, PATIENCE, accept_in_time, image};
 use san_protocol::wire::{CONNECT_REQUEST_SIZE, ControlMessage, HEADER_SIZE, RejectReason};
 use san_proxy::WsaError;
 use std::io::{Read, Write};
@@ -80,6 +80,8 @@ fn answer(listener: TcpListener, answer: impl FnOnce(TcpStream) + Send + 'static
 fn answered(route: &str, with: impl FnOnce(TcpStream) + Send + 'static) -> WsaError {
     let listener = TcpListener::bind(("127.0.0.1", free_port())).expect("a port");
     let port = listener.local_addr().expect("its address").port();
+    // The peer does not wait while the driver is being built.
+    image();
     let peer = answer(listener, with);
     let error = failure(machine(route, port));
     peer.join().expect("the peer");
