@@ -1,12 +1,14 @@
 //! Hostile ends: clear errors, no hang, and nothing left behind.
 
 use crate::bed::{bed, config, narrow, read_all, san_streams, switch};
-use crate::support::{MOMENT, PATIENCE, eventually};
+use crate::support::{Bed, MOMENT, PATIENCE, eventually};
 use san_proxy::{SanStream, Switch};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::thread;
 use test_harness::device::HarnessDevice;
+use test_harness::machine::Unload;
+use test_harness::nt::status;
 
 /// A read that waits, and is ended by what `end` does: how.
 fn ended_by(stream: &SanStream, end: impl FnOnce()) -> ErrorKind {
@@ -90,8 +92,35 @@ fn a_drop_with_everything_outstanding_leaves_nothing() {
 }
 
 #[test]
-fn many_connects_and_closes_leave_everything_where_it_was() {
-    const ROUNDS: usize = 300;
+fn a_driver_that_is_unloaded_under_a_live_stream_goes_after_its_last_stream() {
+    let bed = bed();
+    let switch = switch(&bed, config());
+    let (mut client, mut server) = san_streams(&switch);
+    // As `sc stop`: the driver stays as long as somebody has its device open, and lets nobody else in.
+    assert_eq!(bed.machine.unload(&bed.driver), Ok(Unload::Deferred));
+    let late = HarnessDevice::open(&bed.process).map(|_| ()).expect_err("it is on its way out");
+    let without = Switch::new(None, config());
+    assert_eq!(late.status().0, status::STATUS_NO_SUCH_DEVICE);
+    let listener = without.bind("127.0.0.1:0").expect("TCP listens");
+    let by_tcp = without.connect(listener.local_addr().expect("its address")).expect("TCP connects");
+    assert!(!by_tcp.is_san());
+    for number in 0..100_u8 {
+        client.write_all(&[number]).expect("the stream lives");
+        let mut byte = [0];
+        server.read_exact(&mut byte).expect("at both ends");
+        assert_eq!(byte, [number]);
+    }
+    drop((client, server, by_tcp, listener, switch));
+    let Bed { machine, driver, process } = bed;
+    drop(process);
+    assert!(machine.wait_unloaded(&driver, PATIENCE), "nobody has the device open any more");
+    assert!(machine.violation().is_none(), "{:?}", machine.violation());
+    assert!(machine.stats().driver_pool.is_empty());
+}
+
+#[test]
+fn ten_thousand_connects_and_closes_leave_everything_where_it_was() {
+    const ROUNDS: usize = 10_000;
     let bed = bed();
     let switch = switch(&bed, narrow(2, 4096));
     let provider = switch.provider().expect("there is one").clone();
@@ -113,11 +142,13 @@ fn many_connects_and_closes_leave_everything_where_it_was() {
         (status.endpoints, statistics.regions, statistics.pinned_bytes) == (1, 0, 0)
     };
     eventually("the listener alone is left", settled);
-    let before = descriptors();
+    let (before, kernel) = (descriptors(), bed.machine.stats());
     for _ in 0..ROUNDS {
         round();
     }
     eventually("the listener alone is left", settled);
+    let after = bed.machine.stats();
+    assert_eq!(after.driver_pool, kernel.driver_pool, "the driver's pool");
     // Other tests of this process open and close some of their own meanwhile: but not one for each round.
     assert!(descriptors() < before + ROUNDS, "descriptors are left behind");
     assert_eq!(provider.statistics().expect("statistics").connects, ROUNDS as u64 + 1);
