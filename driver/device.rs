@@ -1,7 +1,7 @@
 //! The control device `\Device\SanWsk`: who may open it, and where its requests go.
 #![allow(unsafe_code, reason = "makes framework objects")]
 
-use crate::event_reference;
+use crate::caller;
 use crate::file::{self, FileContext};
 use crate::ioctl;
 use crate::operation::Operation;
@@ -56,7 +56,7 @@ pub(crate) fn create(driver: WDFDRIVER) -> Result<WDFDEVICE, NtStatus> {
         call_unsafe_wdf_function_binding!(
             WdfDeviceInitSetIoInCallerContextCallback,
             init.0,
-            Some(event_reference::in_caller_context)
+            Some(caller::in_caller_context)
         );
     };
     let mut requests = wdf::object_attributes();

@@ -4,7 +4,7 @@ use crate::nt::Shared;
 use crate::wdf::Request;
 use crate::{san, stream};
 use core::cell::Cell;
-use san_protocol::NtStatus;
+use san_protocol::{EndpointEntry, EndpointId, NtStatus};
 
 /// An endpoint of either kind.
 #[derive(Clone)]
@@ -16,6 +16,15 @@ pub(crate) enum AnyEndpoint {
 }
 
 impl AnyEndpoint {
+    /// The endpoint as it is now, under its id, of a handle that a process has opened. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn entry(&self, id: EndpointId, process: u32) -> EndpointEntry {
+        let entry = match self {
+            Self::Stream(endpoint) => endpoint.entry(),
+            Self::San(endpoint) => endpoint.entry(),
+        };
+        EndpointEntry { endpoint: id, process: process.into(), ..entry }
+    }
+
     /// Closes the endpoint; `request` is completed when nothing of it is left. The caller has taken it out of the id table.
     ///
     /// IRQL <= DISPATCH_LEVEL; no lock is held.

@@ -3,6 +3,7 @@
 
 use crate::continuation::{self, WorkItem};
 use crate::device;
+use crate::file;
 use crate::nt;
 use crate::parameters;
 use crate::san;
@@ -79,5 +80,6 @@ unsafe extern "C" fn evt_driver_unload(_driver: WDFDRIVER) {
     CAPTURE.flush();
     continuation::flush();
     san::flush();
+    file::clear();
     nt::flush_queued_dpcs();
 }

@@ -1,11 +1,11 @@
-//! EvtIoInCallerContext: a handle means something in its process alone, so event handles become references to their objects
-//! there, before the request is queued.
+//! The event that a request selects: a handle means something in its process alone, so it becomes a reference to its object
+//! in the caller's context, before the request is queued.
 #![allow(unsafe_code, reason = "gives requests a context space for the reference")]
 
 use crate::nt::EventObject;
 use crate::wdf::{self, Context, Request};
-use san_protocol::{ControlCode, EventSelectRequest, NtStatus, Request as _};
-use wdk_sys::{WDFDEVICE, WDFOBJECT, WDFREQUEST, call_unsafe_wdf_function_binding};
+use san_protocol::{EventSelectRequest, NtStatus, Request as _};
+use wdk_sys::{WDFOBJECT, call_unsafe_wdf_function_binding};
 
 /// The event of a request that selects one. The framework makes it of zeros, which is `None`.
 #[repr(transparent)]
@@ -13,21 +13,8 @@ pub(crate) struct EventReference(Option<EventObject>);
 
 wdf::context_type!(EventReference, c"EventReference");
 
-/// EvtIoInCallerContext: looks at the request in its caller's context, and queues it. IRQL = PASSIVE_LEVEL.
-pub(crate) unsafe extern "C" fn in_caller_context(device: WDFDEVICE, request: WDFREQUEST) {
-    // SAFETY: the framework hands the request over with this call.
-    let request = unsafe { Request::new(request) };
-    let resolved = match request.control_code().and_then(ControlCode::from_value) {
-        Some(ControlCode::EventSelect) => resolve(request),
-        Some(_) | None => Ok(()),
-    };
-    if let Err(status) = resolved.and_then(|()| request.enqueue(device)) {
-        request.complete(status, 0);
-    }
-}
-
 /// References the event that the request names, if it names one. IRQL = PASSIVE_LEVEL; in the caller's context.
-fn resolve(request: Request) -> Result<(), NtStatus> {
+pub(crate) fn resolve(request: Request) -> Result<(), NtStatus> {
     let asked = EventSelectRequest::read(request.input())?;
     if asked.event == 0 {
         return Ok(());

@@ -1,5 +1,6 @@
 //! The border: every request is read and checked here, once, and then only carried out.
 
+use crate::administration::{self, Written};
 use crate::endpoint::AnyEndpoint;
 use crate::event_reference;
 use crate::nt::{CriticalRegion, Shared};
@@ -23,8 +24,19 @@ use zerocopy::IntoBytes;
 enum Handled {
     /// It is done: complete it with so many bytes of output.
     Done(usize),
+    /// It is done as far as its output has room: complete it with so many bytes.
+    Part(usize),
     /// It is an operation's now.
     Pends,
+}
+
+impl From<Written> for Handled {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::All(length) => Self::Done(length),
+            Written::Part(length) => Self::Part(length),
+        }
+    }
 }
 
 /// Carries out a device control request. IRQL = PASSIVE_LEVEL; any thread.
@@ -38,6 +50,7 @@ pub(crate) fn handle(request: Request, code: u32, output_length: usize) {
     match result {
         Ok(Handled::Pends) => {}
         Ok(Handled::Done(length)) => request.complete(NtStatus::SUCCESS, length),
+        Ok(Handled::Part(length)) => request.complete(NtStatus::BUFFER_OVERFLOW, length),
         Err(status) => request.complete(status, 0),
     }
 }
@@ -46,7 +59,14 @@ fn dispatch(request: Request, code: ControlCode, output_length: usize) -> Result
     match code {
         ControlCode::QueryVersion => reply(request, version().as_bytes()),
         ControlCode::QueryStatus => reply(request, PROVIDER.status().as_bytes()),
-        ControlCode::QueryDeviceStatistics => reply(request, STATISTICS.reply(san::handshakes()).as_bytes()),
+        ControlCode::QueryDeviceStatistics => {
+            reply(request, STATISTICS.reply(san::handshakes(), san::routes()).as_bytes())
+        }
+        ControlCode::QueryLimits => reply(request, administration::limits().as_bytes()),
+        ControlCode::QueryRoutes => administration::query_routes(request).map(Handled::from),
+        ControlCode::AddRoute => administration::add_route(request).map(|()| Handled::Done(0)),
+        ControlCode::RemoveRoute => administration::remove_route(request).map(|()| Handled::Done(0)),
+        ControlCode::QueryEndpoints => administration::query_endpoints(request).map(Handled::from),
         ControlCode::Create => create(request),
         ControlCode::SetOption => set_option(request),
         ControlCode::Bind => bind(request),

@@ -18,6 +18,8 @@ extern crate alloc;
 #[cfg(not(test))]
 extern crate wdk_panic;
 
+mod administration;
+mod caller;
 mod continuation;
 mod device;
 mod endpoint;

@@ -5,9 +5,9 @@ use crate::{san, wdf};
 use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
-use san_core::address_map::{self, AddressMap};
+use san_core::address_map::{self, AddError, AddressMap};
 use san_core::san::Limits;
-use san_protocol::NtStatus;
+use san_protocol::{DeviceLimits, NtStatus};
 use wdk_sys::{KEY_READ, REG_MULTI_SZ, UNICODE_STRING, WDFDRIVER, WDFKEY, call_unsafe_wdf_function_binding};
 
 /// What an administrator may set.
@@ -39,9 +39,34 @@ pub(crate) struct Parameters {
     pub(crate) connect_timeout: u32,
     /// `NativePort`: the TCP port at which SAN connections arrive. Default 28057.
     pub(crate) native_port: u16,
+    /// `MaxRoutes`: routes, those of the registry included. Default 256.
+    pub(crate) routes: usize,
 }
 
 impl Parameters {
+    /// All of it, as a caller asks for it; `routes_used`: how many routes there are.
+    pub(crate) fn reply(self, routes_used: u32) -> DeviceLimits {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        DeviceLimits {
+            pinned_bytes: self.pinned,
+            pinned_bytes_per_handle: self.pinned_per_handle,
+            endpoints: self.endpoints,
+            endpoints_per_handle: count(self.endpoints_per_handle),
+            backlog: count(self.backlog),
+            regions: self.regions,
+            regions_per_handle: self.regions_per_handle,
+            message_size: self.message_size,
+            handshakes: self.handshakes,
+            routes: count(self.routes),
+            handshake_timeout: self.handshake_timeout,
+            connect_timeout: self.connect_timeout,
+            native_port: self.native_port.into(),
+            allow_users: self.allow_users.into(),
+            routes_used,
+            reserved: 0,
+        }
+    }
+
     /// What of it the machine of a SAN endpoint goes by.
     pub(crate) fn san_limits(self) -> Limits {
         Limits {
@@ -84,12 +109,13 @@ static MAX_HANDSHAKES: Parameter = Parameter::new(wide!("MaxHandshakes"), 256, 1
 static HANDSHAKE_TIMEOUT: Parameter = Parameter::new(wide!("HandshakeTimeout"), 5000, 10, 600_000);
 static CONNECT_TIMEOUT: Parameter = Parameter::new(wide!("ConnectTimeout"), 21_000, 10, 600_000);
 static NATIVE_PORT: Parameter = Parameter::new(wide!("NativePort"), DEFAULT_NATIVE_PORT as u32, 1, 65535);
+static MAX_ROUTES: Parameter = Parameter::new(wide!("MaxRoutes"), 256, 1, 1024);
 
 /// Default of `NativePort`.
 pub(crate) const DEFAULT_NATIVE_PORT: u16 = 28057;
 
 /// All that are numbers.
-static ALL: [&Parameter; 13] = [
+static ALL: [&Parameter; 14] = [
     &ALLOW_USERS,
     &MAX_ENDPOINTS,
     &MAX_ENDPOINTS_PER_HANDLE,
@@ -103,6 +129,7 @@ static ALL: [&Parameter; 13] = [
     &HANDSHAKE_TIMEOUT,
     &CONNECT_TIMEOUT,
     &NATIVE_PORT,
+    &MAX_ROUTES,
 ];
 
 /// `Routes` (REG_MULTI_SZ): the map from SAN addresses to native ones, a route a string, as
@@ -152,6 +179,7 @@ pub(crate) fn get() -> Parameters {
         handshake_timeout: HANDSHAKE_TIMEOUT.get(),
         connect_timeout: CONNECT_TIMEOUT.get(),
         native_port: u16::try_from(NATIVE_PORT.get()).unwrap_or(u16::MAX),
+        routes: MAX_ROUTES.get() as usize,
     }
 }
 
@@ -226,7 +254,7 @@ impl Drop for Key {
 }
 
 /// Reads what the registry has; what it has not keeps its default. A number out of its range is cut to it; a route that is
-/// none fails the load, for traffic would take another way than the administrator meant. IRQL = PASSIVE_LEVEL; from
+/// none fails the load, as do more than `MaxRoutes`, for traffic would take another way than the administrator meant. IRQL = PASSIVE_LEVEL; from
 /// DriverEntry.
 pub(crate) fn read(driver: WDFDRIVER) -> Result<(), NtStatus> {
     let Some(key) = Key::open(driver)? else { return Ok(()) };
@@ -241,7 +269,14 @@ pub(crate) fn read(driver: WDFDRIVER) -> Result<(), NtStatus> {
         let mut text = [0; LONGEST_ROUTE];
         let text = ascii(route, &mut text).ok_or(NtStatus::INVALID_PARAMETER)?;
         let route = address_map::parse_route(text).map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        map.add(route).map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+        match map.add(route) {
+            // Of two for the same SAN prefix the first counts.
+            Ok(()) | Err(AddError::Exists) => {}
+            Err(AddError::NoMemory) => return Err(NtStatus::INSUFFICIENT_RESOURCES),
+        }
+    }
+    if map.routes().len() > get().routes {
+        return Err(NtStatus::INVALID_PARAMETER);
     }
     san::set_routes(map);
     Ok(())

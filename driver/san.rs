@@ -18,7 +18,7 @@ use crate::endpoint::CloseRequest;
 use crate::nt::{Dpc, EventObject, MdlBuffer, Process, Shared, SpinLock, Timer, WskIrp};
 use crate::operation::{Operation, Pending};
 use crate::parameters;
-use crate::statistics::STATISTICS;
+use crate::statistics::{Existence, STATISTICS};
 use crate::wdf::Request;
 use crate::wsk::{ProviderUse, SockAddr, Socket};
 use calls::{Arguments, Calls, Receiving, SetupCall};
@@ -28,14 +28,14 @@ use core::ptr::NonNull;
 use native::HandshakeUse;
 use san_core::network_events::EventChange;
 use san_core::san::Offered;
-use san_protocol::NtStatus;
 use san_protocol::wire::RejectReason;
+use san_protocol::{EndpointEntry, EndpointKind, EndpointState, NtStatus};
 use wdk_sys::WDFDEVICE;
 use wsk_bindings::ADDRESS_FAMILY;
 
 pub(crate) use memory::{LockedMemory, PINNED, PinnedMemory, release as release_memory};
 pub(crate) use native::handshakes;
-pub(crate) use ports::set_routes;
+pub(crate) use ports::{add_route, remove_route, routes, set_routes, write_routes};
 pub(crate) use request::Answer;
 use request::Binding;
 
@@ -113,6 +113,7 @@ pub(crate) struct Endpoint {
     /// The next endpoint on the worker's list.
     next: Cell<Option<Shared<Endpoint>>>,
     provider: ProviderUse,
+    _existence: Existence,
     /// The last field: dropped when everything else of the endpoint is gone.
     close_request: CloseRequest,
 }
@@ -191,6 +192,7 @@ impl Endpoint {
                 dpc: Dpc::new(),
                 next: Cell::new(None),
                 provider,
+                _existence: Existence::of(EndpointKind::San),
                 close_request: CloseRequest::new(),
             },
         )?;
@@ -214,6 +216,37 @@ impl Endpoint {
     pub(crate) fn addresses(&self) -> (SockAddr, SockAddr) {
         let inner = self.inner.lock();
         (inner.local, inner.remote)
+    }
+
+    /// The endpoint as it is now; id and process are the caller's to say. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn entry(&self) -> EndpointEntry {
+        let inner = self.inner.lock();
+        let statistics = inner.machine.statistics();
+        let state = match inner.machine.state().endpoint_state() {
+            EndpointState::Idle if inner.binding.is_some() => EndpointState::Binding,
+            state => state,
+        };
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let (backlog, backlog_limit) = inner.machine.waiting().unwrap_or((0, 0));
+        EndpointEntry {
+            endpoint: 0,
+            process: 0,
+            messages_sent: statistics.messages_sent,
+            bytes_sent: statistics.bytes_sent,
+            messages_received: statistics.messages_received,
+            bytes_received: statistics.bytes_received,
+            local: inner.local.protocol(),
+            remote: inner.remote.protocol(),
+            kind: EndpointKind::San as u32,
+            state: state as u32,
+            backlog: count(backlog),
+            backlog_limit: count(backlog_limit),
+            sends_queued: statistics.sends_queued,
+            receives_posted: statistics.receives_posted,
+            send_credits: statistics.send_credits,
+            regions: statistics.regions,
+            pinned_bytes: statistics.pinned_bytes,
+        }
     }
 
     /// Tells the machine something, and the caller's event what came of it. IRQL <= DISPATCH_LEVEL.

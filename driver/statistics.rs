@@ -1,10 +1,10 @@
 //! What the driver has done since it was loaded, for all handles.
 
 use crate::san::PINNED;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use san_core::san::Incident;
-use san_protocol::DeviceStatistics;
 use san_protocol::wire::RejectReason;
+use san_protocol::{DeviceStatistics, EndpointKind};
 
 /// A number that any thread adds to, at any IRQL.
 struct Counter(AtomicU64);
@@ -23,6 +23,85 @@ impl Counter {
     }
 }
 
+/// How many there are of something. Any IRQL.
+struct Gauge(AtomicU32);
+
+impl Gauge {
+    const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a stream, or all of them, have sent and received.
+pub(crate) struct Traffic {
+    sends: Counter,
+    bytes_sent: Counter,
+    receives: Counter,
+    bytes_received: Counter,
+}
+
+impl Traffic {
+    pub(crate) const fn new() -> Self {
+        Self {
+            sends: Counter::new(),
+            bytes_sent: Counter::new(),
+            receives: Counter::new(),
+            bytes_received: Counter::new(),
+        }
+    }
+
+    /// A send has been taken by TCP. Any IRQL.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sends.add(1);
+        self.bytes_sent.add(bytes as u64);
+    }
+
+    /// A receive has brought bytes. Any IRQL.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.receives.add(1);
+        self.bytes_received.add(bytes as u64);
+    }
+
+    /// Sends, their bytes, receives, their bytes. Any IRQL.
+    pub(crate) fn numbers(&self) -> [u64; 4] {
+        [self.sends.get(), self.bytes_sent.get(), self.receives.get(), self.bytes_received.get()]
+    }
+}
+
+/// An endpoint or a handle, counted as long as it exists.
+pub(crate) struct Existence(&'static Gauge);
+
+impl Existence {
+    /// Any IRQL.
+    pub(crate) fn of(kind: EndpointKind) -> Self {
+        Self::counted(match kind {
+            EndpointKind::StreamConnection => &STATISTICS.stream_connections,
+            EndpointKind::StreamListener => &STATISTICS.stream_listeners,
+            EndpointKind::San => &STATISTICS.san_endpoints,
+        })
+    }
+
+    /// Any IRQL.
+    pub(crate) fn of_handle() -> Self {
+        Self::counted(&STATISTICS.handles)
+    }
+
+    fn counted(gauge: &'static Gauge) -> Self {
+        gauge.0.fetch_add(1, Ordering::Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for Existence {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The driver's counters.
 pub(crate) struct Statistics {
     messages_sent: Counter,
@@ -36,6 +115,17 @@ pub(crate) struct Statistics {
     handshakes_refused: Counter,
     handshakes_timed_out: Counter,
     protocol_violations: Counter,
+    /// Of all streams.
+    pub(crate) streams: Traffic,
+    stream_connects: Counter,
+    stream_connect_failures: Counter,
+    stream_accepts: Counter,
+    stream_refused_backlog: Counter,
+    limits_hit: Counter,
+    handles: Gauge,
+    stream_connections: Gauge,
+    stream_listeners: Gauge,
+    san_endpoints: Gauge,
 }
 
 pub(crate) static STATISTICS: Statistics = Statistics {
@@ -50,22 +140,32 @@ pub(crate) static STATISTICS: Statistics = Statistics {
     handshakes_refused: Counter::new(),
     handshakes_timed_out: Counter::new(),
     protocol_violations: Counter::new(),
+    streams: Traffic::new(),
+    stream_connects: Counter::new(),
+    stream_connect_failures: Counter::new(),
+    stream_accepts: Counter::new(),
+    stream_refused_backlog: Counter::new(),
+    limits_hit: Counter::new(),
+    handles: Gauge::new(),
+    stream_connections: Gauge::new(),
+    stream_listeners: Gauge::new(),
+    san_endpoints: Gauge::new(),
 };
 
 impl Statistics {
-    /// A message has been sent. Any IRQL.
+    /// A SAN message has been sent. Any IRQL.
     pub(crate) fn sent(&self, bytes: u32) {
         self.messages_sent.add(1);
         self.bytes_sent.add(bytes.into());
     }
 
-    /// A message has been received. Any IRQL.
+    /// A SAN message has been received. Any IRQL.
     pub(crate) fn received(&self, bytes: u32) {
         self.messages_received.add(1);
         self.bytes_received.add(bytes.into());
     }
 
-    /// A connection was let in. Any IRQL.
+    /// A SAN connection was let in. Any IRQL.
     pub(crate) fn accepted(&self) {
         self.accepts.add(1);
     }
@@ -75,7 +175,27 @@ impl Statistics {
         self.handshakes_refused.add(1);
     }
 
-    /// Something has happened to an endpoint. Any IRQL.
+    /// A stream's connect has ended. Any IRQL.
+    pub(crate) fn stream_connected(&self, succeeded: bool) {
+        if succeeded { &self.stream_connects } else { &self.stream_connect_failures }.add(1);
+    }
+
+    /// A stream listener has handed a connection out. Any IRQL.
+    pub(crate) fn stream_accepted(&self) {
+        self.stream_accepts.add(1);
+    }
+
+    /// A stream listener has refused a peer. Any IRQL.
+    pub(crate) fn stream_refused(&self) {
+        self.stream_refused_backlog.add(1);
+    }
+
+    /// A request is refused because of a limit. Any IRQL.
+    pub(crate) fn limit_hit(&self) {
+        self.limits_hit.add(1);
+    }
+
+    /// Something has happened to a SAN endpoint. Any IRQL.
     pub(crate) fn count(&self, incident: Incident) {
         match incident {
             Incident::Connected => self.connects.add(1),
@@ -93,8 +213,9 @@ impl Statistics {
         }
     }
 
-    /// All of it. Any IRQL.
-    pub(crate) fn reply(&self, handshakes: u32) -> DeviceStatistics {
+    /// All of it, with how many there are of what others count. Any IRQL.
+    pub(crate) fn reply(&self, handshakes: u32, routes: u32) -> DeviceStatistics {
+        let [stream_sends, stream_bytes_sent, stream_receives, stream_bytes_received] = self.streams.numbers();
         DeviceStatistics {
             messages_sent: self.messages_sent.get(),
             bytes_sent: self.bytes_sent.get(),
@@ -108,8 +229,23 @@ impl Statistics {
             handshakes_timed_out: self.handshakes_timed_out.get(),
             protocol_violations: self.protocol_violations.get(),
             pinned_bytes: PINNED.bytes(),
+            stream_sends,
+            stream_bytes_sent,
+            stream_receives,
+            stream_bytes_received,
+            stream_connects: self.stream_connects.get(),
+            stream_connect_failures: self.stream_connect_failures.get(),
+            stream_accepts: self.stream_accepts.get(),
+            stream_refused_backlog: self.stream_refused_backlog.get(),
+            limits_hit: self.limits_hit.get(),
             regions: PINNED.regions(),
             handshakes,
+            handles: self.handles.get(),
+            stream_connections: self.stream_connections.get(),
+            stream_listeners: self.stream_listeners.get(),
+            san_endpoints: self.san_endpoints.get(),
+            routes,
+            reserved: 0,
         }
     }
 }

@@ -9,11 +9,12 @@ mod transfer;
 use crate::endpoint::CloseRequest;
 use crate::nt::{Process, Shared, SpinLock, WskIrp};
 use crate::operation::Pending;
+use crate::statistics::{Existence, Traffic};
 use crate::wsk::{OptionName, ProviderUse, SockAddr, Socket};
 use san_core::Refusal;
 use san_core::connection::Connection;
 use san_core::listener::Listener;
-use san_protocol::{NtStatus, SocketOption};
+use san_protocol::{EndpointEntry, EndpointKind, NtStatus, SocketOption};
 use wsk_bindings::ADDRESS_FAMILY;
 
 pub(crate) use listen::LISTEN_DISPATCH;
@@ -55,7 +56,9 @@ pub(crate) struct Endpoint {
     inner: SpinLock<Inner>,
     /// Closes the socket; an endpoint has one at a time.
     closer: WskIrp,
+    traffic: Traffic,
     provider: ProviderUse,
+    _existence: Existence,
     /// The last field: dropped when everything else of the endpoint is gone.
     close_request: CloseRequest,
 }
@@ -97,6 +100,10 @@ impl Endpoint {
         family: ADDRESS_FAMILY,
         process: Option<Process>,
     ) -> Result<Shared<Self>, NtStatus> {
+        let existence = Existence::of(match role {
+            Role::Connection(_) => EndpointKind::StreamConnection,
+            Role::Listener(_) => EndpointKind::StreamListener,
+        });
         let inner = Inner {
             role,
             socket: None,
@@ -112,7 +119,9 @@ impl Endpoint {
             process,
             inner: SpinLock::new(inner),
             closer: WskIrp::new(),
+            traffic: Traffic::new(),
             provider,
+            _existence: existence,
             close_request: CloseRequest::new(),
         };
         Shared::try_new(TAG, endpoint)
@@ -126,6 +135,43 @@ impl Endpoint {
     pub(crate) fn addresses(&self) -> (SockAddr, SockAddr) {
         let inner = self.inner.lock();
         (inner.local, inner.remote)
+    }
+
+    /// The endpoint as it is now; id and process are the caller's to say. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn entry(&self) -> EndpointEntry {
+        let inner = self.inner.lock();
+        let [messages_sent, bytes_sent, messages_received, bytes_received] = self.traffic.numbers();
+        let (kind, state, backlog) = match &inner.role {
+            Role::Connection(connection) => (EndpointKind::StreamConnection, connection.endpoint_state(), None),
+            Role::Listener(listener) => {
+                let backlog = match listener {
+                    Listener::Listening(backlog) => Some((backlog.waiting(), backlog.limit())),
+                    Listener::Idle | Listener::Binding | Listener::Bound | Listener::Broken | Listener::Closing => None,
+                };
+                (EndpointKind::StreamListener, listener.endpoint_state(), backlog)
+            }
+        };
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let (backlog, backlog_limit) = backlog.unwrap_or((0, 0));
+        EndpointEntry {
+            endpoint: 0,
+            process: 0,
+            messages_sent,
+            bytes_sent,
+            messages_received,
+            bytes_received,
+            local: inner.local.protocol(),
+            remote: inner.remote.protocol(),
+            kind: kind as u32,
+            state: state as u32,
+            backlog: count(backlog),
+            backlog_limit: count(backlog_limit),
+            sends_queued: 0,
+            receives_posted: 0,
+            send_credits: 0,
+            regions: 0,
+            pinned_bytes: 0,
+        }
     }
 
     /// Starts a call on the socket of a connection, if `admit` lets it. IRQL <= DISPATCH_LEVEL.

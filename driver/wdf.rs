@@ -8,7 +8,7 @@ use wdk_sys::{
     _WDF_EXECUTION_LEVEL, _WDF_REQUEST_TYPE, _WDF_SYNCHRONIZATION_SCOPE, KPROCESSOR_MODE, NTSTATUS,
     PCWDF_OBJECT_CONTEXT_TYPE_INFO, PFN_WDF_REQUEST_CANCEL, PMDL, PVOID, ULONG, USHORT, WDF_OBJECT_ATTRIBUTES,
     WDF_OBJECT_CONTEXT_TYPE_INFO, WDF_REQUEST_PARAMETERS, WDFDEVICE, WDFFILEOBJECT, WDFOBJECT, WDFREQUEST,
-    call_unsafe_wdf_function_binding,
+    call_unsafe_wdf_function_binding, ntddk::IoGetRequestorProcessId,
 };
 
 /// `Ok` for a status that `NT_SUCCESS` holds for.
@@ -156,7 +156,19 @@ impl Request {
         Ok(reply.len())
     }
 
+    /// The output buffer of a METHOD_BUFFERED request, for a head of so many bytes and entries behind it. Whoever asks for it
+    /// has read the input. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn output_list(self, head: usize) -> Result<OutputList, NtStatus> {
+        let (start, length) = self.output_buffer(head)?;
+        Ok(OutputList { start, length, head, written: head })
+    }
+
     fn output(self, length: usize) -> Result<NonNull<u8>, NtStatus> {
+        self.output_buffer(length).map(|(start, _)| start)
+    }
+
+    /// The output buffer, at least so long, and its length.
+    fn output_buffer(self, length: usize) -> Result<(NonNull<u8>, usize), NtStatus> {
         let (mut buffer, mut actual): (PVOID, _) = (ptr::null_mut(), 0);
         // SAFETY: as for the input.
         check(unsafe {
@@ -168,7 +180,7 @@ impl Request {
                 &raw mut actual
             )
         })?;
-        NonNull::new(buffer.cast()).ok_or(NtStatus::BUFFER_TOO_SMALL)
+        NonNull::new(buffer.cast()).map(|start| (start, actual)).ok_or(NtStatus::BUFFER_TOO_SMALL)
     }
 
     /// The MDL of the caller's locked output buffer (METHOD_IN_DIRECT and METHOD_OUT_DIRECT), valid until the request is
@@ -192,6 +204,14 @@ impl Request {
         let irp = unsafe { call_unsafe_wdf_function_binding!(WdfRequestWdmGetIrp, self.0) };
         // SAFETY: the request is not completed, so its IRP is there.
         unsafe { Process::requestor(irp) }
+    }
+
+    /// Id of the process that issued the request; 0 for the kernel's own. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn requestor_id(self) -> u32 {
+        // SAFETY: the request is this driver's.
+        let irp = unsafe { call_unsafe_wdf_function_binding!(WdfRequestWdmGetIrp, self.0) };
+        // SAFETY: the request is not completed, so its IRP is there.
+        unsafe { IoGetRequestorProcessId(irp) }
     }
 
     /// The control code, if it is a device control request. IRQL <= DISPATCH_LEVEL.
@@ -245,5 +265,48 @@ impl Request {
                 information as wdk_sys::ULONG_PTR
             );
         }
+    }
+}
+
+/// An answer of a head and entries, written into a request's output buffer before the request is completed.
+pub(crate) struct OutputList {
+    start: NonNull<u8>,
+    length: usize,
+    head: usize,
+    written: usize,
+}
+
+impl OutputList {
+    /// Writes an entry behind the others; false if there is no room left for it. Any IRQL.
+    pub(crate) fn push(&mut self, entry: &[u8]) -> bool {
+        if !self.has_room(entry.len()) {
+            return false;
+        }
+        self.write(self.written, entry);
+        self.written += entry.len();
+        true
+    }
+
+    /// Whether there is room for an entry of so many bytes. Any IRQL.
+    pub(crate) fn has_room(&self, length: usize) -> bool {
+        length <= self.length - self.written
+    }
+
+    /// How many entries of so many bytes each have been written. Any IRQL.
+    pub(crate) fn count(&self, entry: usize) -> u32 {
+        u32::try_from((self.written - self.head) / entry).unwrap_or(u32::MAX)
+    }
+
+    /// Writes the head; returns the length of the answer. Any IRQL.
+    pub(crate) fn finish(self, head: &[u8]) -> usize {
+        self.write(0, head.get(..self.head).unwrap_or(head));
+        self.written
+    }
+
+    fn write(&self, at: usize, bytes: &[u8]) {
+        // SAFETY: head and entries were checked against the buffer's length.
+        let to = unsafe { self.start.add(at) };
+        // SAFETY: as above; the system buffer is not where `bytes` are, and stays until the request is completed.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
     }
 }

@@ -81,6 +81,28 @@ extern "C" {
 #define IOCTL_SANWSK_QUERY_STATUS \
     CTL_CODE(FILE_DEVICE_SANWSK, 0x801, METHOD_BUFFERED, FILE_ANY_ACCESS)
 
+/* The limits and settings in force. Asks for no access. Input: none. Output: SANWSK_DEVICE_LIMITS. */
+#define IOCTL_SANWSK_QUERY_LIMITS \
+    CTL_CODE(FILE_DEVICE_SANWSK, 0x802, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+/* The routes from SAN addresses to native ones. Asks for no access. Input: none. Output: SANWSK_ROUTES_REPLY, and a
+ * SANWSK_ROUTE behind it for each that fits (STATUS_BUFFER_OVERFLOW if not all do). */
+#define IOCTL_SANWSK_QUERY_ROUTES \
+    CTL_CODE(FILE_DEVICE_SANWSK, 0x803, METHOD_BUFFERED, FILE_ANY_ACCESS)
+
+/* Adds a route. Administrators only. Input: SANWSK_ADD_ROUTE_REQUEST. Output: none. */
+#define IOCTL_SANWSK_ADD_ROUTE \
+    CTL_CODE(FILE_DEVICE_SANWSK, 0x804, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
+/* Removes a route. Administrators only. Input: SANWSK_REMOVE_ROUTE_REQUEST. Output: none. */
+#define IOCTL_SANWSK_REMOVE_ROUTE \
+    CTL_CODE(FILE_DEVICE_SANWSK, 0x805, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
+/* The endpoints of this handle, or, for administrators, of all. Input: SANWSK_ENDPOINTS_REQUEST. Output:
+ * SANWSK_ENDPOINTS_REPLY, and a SANWSK_ENDPOINT_ENTRY behind it for each that fits (STATUS_BUFFER_OVERFLOW if not all do). */
+#define IOCTL_SANWSK_QUERY_ENDPOINTS \
+    CTL_CODE(FILE_DEVICE_SANWSK, 0x806, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
 /* Makes an endpoint. Input: SANWSK_CREATE_REQUEST. Output: SANWSK_CREATE_REPLY. */
 #define IOCTL_SANWSK_CREATE \
     CTL_CODE(FILE_DEVICE_SANWSK, 0x810, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
@@ -192,6 +214,30 @@ typedef enum _SANWSK_ENDPOINT_KIND {
     SanWskEndpointKindSan = 3
 } SANWSK_ENDPOINT_KIND;
 
+/* Where an endpoint is in its life. */
+typedef enum _SANWSK_ENDPOINT_STATE {
+    /* New, and nothing else. */
+    SanWskEndpointStateIdle = 0,
+    /* A bind is under way. */
+    SanWskEndpointStateBinding = 1,
+    /* Bound to a local address. */
+    SanWskEndpointStateBound = 2,
+    /* Lets connections wait in a backlog. */
+    SanWskEndpointStateListening = 3,
+    /* A connect is under way. */
+    SanWskEndpointStateConnecting = 4,
+    /* SAN: taken out of a backlog, and not decided on yet. */
+    SanWskEndpointStateUndecided = 5,
+    /* Connected. */
+    SanWskEndpointStateConnected = 6,
+    /* Connected, but this side has said that it sends no more. */
+    SanWskEndpointStateDisconnecting = 7,
+    /* No longer connected, or never was: it can only be closed. */
+    SanWskEndpointStateEnded = 8,
+    /* Being closed. */
+    SanWskEndpointStateClosing = 9
+} SANWSK_ENDPOINT_STATE;
+
 /* What becomes of a connection that was accepted undecided. */
 typedef enum _SANWSK_DECISION {
     /* The peer is told that it is connected. */
@@ -231,6 +277,15 @@ typedef enum _SANWSK_SOCKET_OPTION {
 
 /* Flag of SANWSK_DISCONNECT_REQUEST: reset the connection and drop what is not sent yet. */
 #define SANWSK_DISCONNECT_ABORTIVE 1
+
+/* Flag of SANWSK_ENDPOINTS_REQUEST: endpoints of all handles, not of the caller's own alone. Administrators only. */
+#define SANWSK_ENDPOINTS_OF_ALL_HANDLES 1
+
+/* Flag of SANWSK_ROUTE: TCP/IP does not reach the SAN addresses. */
+#define SANWSK_ROUTE_SAN_ONLY 1
+
+/* Flag of SANWSK_ROUTE, in answers alone: the route comes from the registry. */
+#define SANWSK_ROUTE_FROM_REGISTRY 2
 
 /* Backlog of SANWSK_LISTEN_REQUEST: as many as the driver allows (SOMAXCONN of winsock2.h; winsock.h has another). */
 #define SANWSK_SOMAXCONN 0x7FFFFFFF
@@ -309,6 +364,145 @@ typedef struct _SANWSK_STATUS_REPLY {
     uint32_t Endpoints;
 } SANWSK_STATUS_REPLY, *PSANWSK_STATUS_REPLY;
 SANWSK_STATIC_ASSERT(sizeof(SANWSK_STATUS_REPLY) == 16, "SANWSK_STATUS_REPLY");
+
+/* Answer to IOCTL_SANWSK_QUERY_LIMITS: the registry parameters in force. */
+typedef struct _SANWSK_DEVICE_LIMITS {
+    /* MaxPinnedMiB, in bytes: registered memory of all handles. */
+    uint64_t PinnedBytes;
+    /* MaxPinnedMiBPerHandle, in bytes. */
+    uint64_t PinnedBytesPerHandle;
+    /* MaxEndpoints: endpoints of all handles. */
+    uint32_t Endpoints;
+    /* MaxEndpointsPerHandle. */
+    uint32_t EndpointsPerHandle;
+    /* MaxBacklog: connections that may wait at a listener. */
+    uint32_t Backlog;
+    /* MaxRegions: registered regions of all handles. */
+    uint32_t Regions;
+    /* MaxRegionsPerHandle. */
+    uint32_t RegionsPerHandle;
+    /* MaxMessageSize: bytes of a SAN message. */
+    uint32_t MessageSize;
+    /* MaxHandshakes: native connections in the hand-shake. */
+    uint32_t Handshakes;
+    /* MaxRoutes: routes, those of the registry included. */
+    uint32_t Routes;
+    /* HandshakeTimeout, in milliseconds. */
+    uint32_t HandshakeTimeout;
+    /* ConnectTimeout, in milliseconds. */
+    uint32_t ConnectTimeout;
+    /* NativePort: the TCP port at which SAN connections arrive. */
+    uint32_t NativePort;
+    /* AllowUsers: 1 if every interactive user may open the device. */
+    uint32_t AllowUsers;
+    /* Routes that there are. */
+    uint32_t RoutesUsed;
+    /* Zero. */
+    uint32_t Reserved;
+} SANWSK_DEVICE_LIMITS, *PSANWSK_DEVICE_LIMITS;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_DEVICE_LIMITS) == 72, "SANWSK_DEVICE_LIMITS");
+
+/* Maps a prefix of SAN addresses to a prefix of native ones, of the same family and length. */
+typedef struct _SANWSK_ROUTE {
+    /* The first SAN address of the prefix: no bits past its length, port, flow and scope 0. */
+    SANWSK_SOCKET_ADDRESS San;
+    /* The first native address of the prefix, likewise; its port is where SAN connections arrive at the machines
+     * behind the route, 0 for this machine's own native port. */
+    SANWSK_SOCKET_ADDRESS Native;
+    /* Bits of both prefixes. */
+    uint32_t Length;
+    /* SANWSK_ROUTE_SAN_ONLY; in answers also SANWSK_ROUTE_FROM_REGISTRY. */
+    uint32_t Flags;
+} SANWSK_ROUTE, *PSANWSK_ROUTE;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_ROUTE) == 64, "SANWSK_ROUTE");
+
+/* Answer to IOCTL_SANWSK_QUERY_ROUTES, in front of the routes: the longer prefixes first. */
+typedef struct _SANWSK_ROUTES_REPLY {
+    /* Routes that there are. With more than Count, the request ends with STATUS_BUFFER_OVERFLOW. */
+    uint32_t Total;
+    /* Routes that follow: as many as fit. */
+    uint32_t Count;
+} SANWSK_ROUTES_REPLY, *PSANWSK_ROUTES_REPLY;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_ROUTES_REPLY) == 8, "SANWSK_ROUTES_REPLY");
+
+/* Adds a route (IOCTL_SANWSK_ADD_ROUTE). */
+typedef struct _SANWSK_ADD_ROUTE_REQUEST {
+    /* The header; no flags. */
+    SANWSK_HEADER Header;
+    /* The route. */
+    SANWSK_ROUTE Route;
+} SANWSK_ADD_ROUTE_REQUEST, *PSANWSK_ADD_ROUTE_REQUEST;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_ADD_ROUTE_REQUEST) == 72, "SANWSK_ADD_ROUTE_REQUEST");
+
+/* Removes a route (IOCTL_SANWSK_REMOVE_ROUTE). */
+typedef struct _SANWSK_REMOVE_ROUTE_REQUEST {
+    /* The header; no flags. */
+    SANWSK_HEADER Header;
+    /* The first SAN address of its prefix, as in SANWSK_ROUTE. */
+    SANWSK_SOCKET_ADDRESS San;
+    /* Bits of the prefix. */
+    uint32_t Length;
+} SANWSK_REMOVE_ROUTE_REQUEST, *PSANWSK_REMOVE_ROUTE_REQUEST;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_REMOVE_ROUTE_REQUEST) == 40, "SANWSK_REMOVE_ROUTE_REQUEST");
+
+/* Asks for endpoints (IOCTL_SANWSK_QUERY_ENDPOINTS). */
+typedef struct _SANWSK_ENDPOINTS_REQUEST {
+    /* The header; SANWSK_ENDPOINTS_OF_ALL_HANDLES is the only flag. */
+    SANWSK_HEADER Header;
+    /* Where to go on: Next of SANWSK_ENDPOINTS_REPLY of the answer before, 0 to begin. */
+    uint64_t Position;
+} SANWSK_ENDPOINTS_REQUEST, *PSANWSK_ENDPOINTS_REQUEST;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_ENDPOINTS_REQUEST) == 16, "SANWSK_ENDPOINTS_REQUEST");
+
+/* Answer to IOCTL_SANWSK_QUERY_ENDPOINTS, in front of the entries. */
+typedef struct _SANWSK_ENDPOINTS_REPLY {
+    /* Where to go on, if the request has ended with STATUS_BUFFER_OVERFLOW for want of room; 0: that was all. */
+    uint64_t Next;
+    /* Entries that follow. */
+    uint32_t Count;
+    /* Zero. */
+    uint32_t Reserved;
+} SANWSK_ENDPOINTS_REPLY, *PSANWSK_ENDPOINTS_REPLY;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_ENDPOINTS_REPLY) == 16, "SANWSK_ENDPOINTS_REPLY");
+
+/* An endpoint as IOCTL_SANWSK_QUERY_ENDPOINTS finds it. */
+typedef struct _SANWSK_ENDPOINT_ENTRY {
+    /* The endpoint's id, which is of use through its own handle alone. */
+    SANWSK_ENDPOINT_ID Endpoint;
+    /* Id of the process that opened the handle; 0 for the kernel's own. */
+    uint64_t Process;
+    /* SAN: messages that TCP has taken. Stream: sends that TCP has taken. */
+    uint64_t MessagesSent;
+    /* Their bytes. */
+    uint64_t BytesSent;
+    /* SAN: messages that were received into posted buffers. Stream: receives that have brought bytes. */
+    uint64_t MessagesReceived;
+    /* Their bytes. */
+    uint64_t BytesReceived;
+    /* Local address; all zeros if the endpoint is not bound. */
+    SANWSK_SOCKET_ADDRESS Local;
+    /* The peer's address; all zeros if the endpoint is not connected. */
+    SANWSK_SOCKET_ADDRESS Remote;
+    /* An SANWSK_ENDPOINT_KIND as a number. */
+    uint32_t Kind;
+    /* An SANWSK_ENDPOINT_STATE as a number. */
+    uint32_t State;
+    /* Listeners: connections that wait to be accepted. */
+    uint32_t Backlog;
+    /* Listeners: connections that may wait; 0 for others. */
+    uint32_t BacklogLimit;
+    /* SAN: sends that wait for credits or are on their way. */
+    uint32_t SendsQueued;
+    /* SAN: receives that wait for a message. */
+    uint32_t ReceivesPosted;
+    /* SAN: messages that the peer has granted and this side has not sent yet. */
+    uint32_t SendCredits;
+    /* SAN: registered regions. */
+    uint32_t Regions;
+    /* SAN: bytes of those regions. */
+    uint64_t PinnedBytes;
+} SANWSK_ENDPOINT_ENTRY, *PSANWSK_ENDPOINT_ENTRY;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_ENDPOINT_ENTRY) == 144, "SANWSK_ENDPOINT_ENTRY");
 
 /* Makes an endpoint (IOCTL_SANWSK_CREATE). */
 typedef struct _SANWSK_CREATE_REQUEST {
@@ -596,38 +790,68 @@ typedef struct _SANWSK_ENDPOINT_STATISTICS {
 } SANWSK_ENDPOINT_STATISTICS, *PSANWSK_ENDPOINT_STATISTICS;
 SANWSK_STATIC_ASSERT(sizeof(SANWSK_ENDPOINT_STATISTICS) == 56, "SANWSK_ENDPOINT_STATISTICS");
 
-/* Answer to IOCTL_SANWSK_QUERY_DEVICE_STATISTICS: SAN endpoints of all handles, since the driver was loaded. */
+/* Answer to IOCTL_SANWSK_QUERY_DEVICE_STATISTICS: of all handles; what has happened, since the driver was loaded. */
 typedef struct _SANWSK_DEVICE_STATISTICS {
-    /* Messages that TCP has taken. */
+    /* SAN messages that TCP has taken. */
     uint64_t MessagesSent;
     /* Bytes of those messages. */
     uint64_t BytesSent;
-    /* Messages that were received into posted buffers. */
+    /* SAN messages that were received into posted buffers. */
     uint64_t MessagesReceived;
     /* Bytes of those messages. */
     uint64_t BytesReceived;
-    /* Connects that succeeded. */
+    /* SAN connects that succeeded. */
     uint64_t Connects;
-    /* Connects that failed. */
+    /* SAN connects that failed. */
     uint64_t ConnectFailures;
-    /* Connections that were accepted. */
+    /* SAN connections that were accepted. */
     uint64_t Accepts;
-    /* Connections that were refused because the backlog was full. */
+    /* SAN connections that were refused because the backlog was full. */
     uint64_t RefusedBacklog;
-    /* Connections that were refused in the hand-shake for another reason, or rejected. */
+    /* SAN connections that were refused in the hand-shake for another reason, or rejected. */
     uint64_t HandshakesRefused;
     /* Native connections that did not finish the hand-shake in time. */
     uint64_t HandshakesTimedOut;
-    /* Connections that ended because the peer broke the protocol. */
+    /* SAN connections that ended because the peer broke the protocol. */
     uint64_t ProtocolViolations;
     /* Bytes registered now. */
     uint64_t PinnedBytes;
+    /* Sends of streams that TCP has taken. */
+    uint64_t StreamSends;
+    /* Their bytes. */
+    uint64_t StreamBytesSent;
+    /* Receives of streams that have brought bytes. */
+    uint64_t StreamReceives;
+    /* Their bytes. */
+    uint64_t StreamBytesReceived;
+    /* Streams' connects that succeeded. */
+    uint64_t StreamConnects;
+    /* Streams' connects that were tried and failed. */
+    uint64_t StreamConnectFailures;
+    /* Connections that stream listeners have handed out. */
+    uint64_t StreamAccepts;
+    /* Peers of streams that were refused because the backlog was full. */
+    uint64_t StreamRefusedBacklog;
+    /* Requests that were refused because of a limit on endpoints, registered memory or routes. */
+    uint64_t LimitsHit;
     /* Regions registered now. */
     uint32_t Regions;
     /* Native connections in the hand-shake now. */
     uint32_t Handshakes;
+    /* Handles of the device that are open now. */
+    uint32_t Handles;
+    /* Stream connections that exist now, those that wait to be accepted included. */
+    uint32_t StreamConnections;
+    /* Stream listeners that exist now. */
+    uint32_t StreamListeners;
+    /* SAN endpoints that exist now, those in the hand-shake and those that wait to be accepted included. */
+    uint32_t SanEndpoints;
+    /* Routes that there are now. */
+    uint32_t Routes;
+    /* Zero. */
+    uint32_t Reserved;
 } SANWSK_DEVICE_STATISTICS, *PSANWSK_DEVICE_STATISTICS;
-SANWSK_STATIC_ASSERT(sizeof(SANWSK_DEVICE_STATISTICS) == 104, "SANWSK_DEVICE_STATISTICS");
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_DEVICE_STATISTICS) == 200, "SANWSK_DEVICE_STATISTICS");
 
 /*
  * Statuses, and the Winsock errors that they become in user mode
@@ -691,9 +915,13 @@ SANWSK_STATIC_ASSERT(sizeof(SANWSK_DEVICE_STATISTICS) == 104, "SANWSK_DEVICE_STA
 #ifndef STATUS_OBJECT_TYPE_MISMATCH
 #define STATUS_OBJECT_TYPE_MISMATCH ((int32_t)0xC0000024)
 #endif
-/* There is no such device: the driver is not loaded. */
+/* There is no such device: the driver is not loaded. Or: there is no such route. */
 #ifndef STATUS_OBJECT_NAME_NOT_FOUND
 #define STATUS_OBJECT_NAME_NOT_FOUND ((int32_t)0xC0000034)
+#endif
+/* There is such a route already. */
+#ifndef STATUS_OBJECT_NAME_COLLISION
+#define STATUS_OBJECT_NAME_COLLISION ((int32_t)0xC0000035)
 #endif
 /* A part of registered memory is in use (said in user mode). */
 #ifndef STATUS_LOCK_NOT_GRANTED
@@ -703,7 +931,7 @@ SANWSK_STATIC_ASSERT(sizeof(SANWSK_DEVICE_STATISTICS) == 104, "SANWSK_DEVICE_STA
 #ifndef STATUS_REVISION_MISMATCH
 #define STATUS_REVISION_MISMATCH ((int32_t)0xC0000059)
 #endif
-/* A privileged code came through a handle without the access. */
+/* The caller has not the privilege that the request asks for, or has not enabled it. */
 #ifndef STATUS_PRIVILEGE_NOT_HELD
 #define STATUS_PRIVILEGE_NOT_HELD ((int32_t)0xC0000061)
 #endif
@@ -896,6 +1124,7 @@ SANWSK_STATIC_ASSERT(sizeof(SANWSK_DEVICE_STATISTICS) == 104, "SANWSK_DEVICE_STA
     Row(STATUS_BUFFER_TOO_SMALL, WSAEFAULT) \
     Row(STATUS_OBJECT_TYPE_MISMATCH, WSAEINVAL) \
     Row(STATUS_OBJECT_NAME_NOT_FOUND, WSAEINVAL) \
+    Row(STATUS_OBJECT_NAME_COLLISION, WSAEINVAL) \
     Row(STATUS_LOCK_NOT_GRANTED, WSAEINVAL) \
     Row(STATUS_REVISION_MISMATCH, WSAEINVAL) \
     Row(STATUS_PRIVILEGE_NOT_HELD, WSAEACCES) \

@@ -3,6 +3,7 @@
 
 use crate::file;
 use crate::parameters;
+use crate::statistics::STATISTICS;
 use crate::wdf::Request;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -73,8 +74,10 @@ impl PinnedMemory {
 pub(super) fn charge(request: Request, bytes: u64) -> Result<(), NtStatus> {
     let limits = parameters::get();
     let of_handle = file::pinned(&request);
-    of_handle.charge(bytes, limits.regions_per_handle, limits.pinned_per_handle)?;
-    PINNED.charge(bytes, limits.regions, limits.pinned).inspect_err(|_| of_handle.release(bytes))
+    let charged = of_handle
+        .charge(bytes, limits.regions_per_handle, limits.pinned_per_handle)
+        .and_then(|()| PINNED.charge(bytes, limits.regions, limits.pinned).inspect_err(|_| of_handle.release(bytes)));
+    charged.inspect_err(|_| STATISTICS.limit_hit())
 }
 
 /// Counts it out again, before its request is completed. IRQL <= DISPATCH_LEVEL.

@@ -6,6 +6,7 @@ use crate::endpoint::AnyEndpoint;
 use crate::file;
 use crate::nt::Shared;
 use crate::operation::{Kind, Operation, Pending};
+use crate::statistics::STATISTICS;
 use crate::wdf::Request;
 use crate::wsk::{SockAddr, Socket};
 use core::ptr::{self, NonNull};
@@ -105,6 +106,7 @@ fn deliver(connection: Shared<Endpoint>, accept: Pending) -> Result<(), Shared<E
         file::fill_id(accept.request(), endpoint, AnyEndpoint::Stream(connection.clone())).map(|()| length)
     }) {
         Ok(length) => {
+            STATISTICS.stream_accepted();
             accept.finish(NtStatus::SUCCESS, length);
             Ok(())
         }
@@ -144,7 +146,10 @@ unsafe extern "system" fn inspect_event(
     };
     match verdict {
         Verdict::Accept => WskInspectAccept,
-        Verdict::Reject => WskInspectReject,
+        Verdict::Reject => {
+            STATISTICS.stream_refused();
+            WskInspectReject
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::continuation;
 use crate::endpoint::AnyEndpoint;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Arguments, Kind, Operation, Pending};
+use crate::statistics::STATISTICS;
 use crate::wdf::Request;
 use crate::wsk::{Category, OptionName, SockAddr, Socket, socket_connect, wsk_socket};
 use core::net::SocketAddr;
@@ -312,6 +313,9 @@ fn finish(endpoint: &Shared<Endpoint>, pending: Pending, setup: Setup, result: R
             }
         },
     };
+    if matches!(setup.goal, Goal::Connect) {
+        STATISTICS.stream_connected(reply.is_ok());
+    }
     match reply {
         Ok(length) => pending.finish(NtStatus::SUCCESS, length),
         Err(status) => pending.finish(status, 0),

@@ -4,6 +4,7 @@ use super::{Endpoint, Role, option_name};
 use crate::endpoint::AnyEndpoint;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Kind, Operation, Pending};
+use crate::statistics::{STATISTICS, Traffic};
 use crate::wdf::Request;
 use core::ptr::NonNull;
 use san_core::connection::Connection;
@@ -31,9 +32,11 @@ impl Endpoint {
         let call = Self::call_connection(this, |connection| connection.admit_send())?;
         let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().buffer = buffer.wsk_buf();
-        let ended = pending.issue(finish, |irp, arguments| call.socket.send(&arguments.buffer, irp));
+        let ended = pending.issue(finish_send, |irp, arguments| call.socket.send(&arguments.buffer, irp));
         drop(call);
-        finish_if_ended(ended);
+        if let Some((pending, outcome)) = ended {
+            finish_send(pending, outcome);
+        }
         Ok(())
     }
 
@@ -47,9 +50,11 @@ impl Endpoint {
         let call = Self::call_connection(this, |connection| connection.admit_receive())?;
         let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().buffer = buffer.wsk_buf();
-        let ended = pending.issue(finish, |irp, arguments| call.socket.receive(&arguments.buffer, all, irp));
+        let ended = pending.issue(finish_receive, |irp, arguments| call.socket.receive(&arguments.buffer, all, irp));
         drop(call);
-        finish_if_ended(ended);
+        if let Some((pending, outcome)) = ended {
+            finish_receive(pending, outcome);
+        }
         Ok(())
     }
 
@@ -123,6 +128,31 @@ fn finish_if_ended(ended: Option<(Pending, Outcome)>) {
     if let Some((pending, outcome)) = ended {
         finish(pending, outcome);
     }
+}
+
+/// A send is over. It is counted before its request is completed: who has seen the end sees the number.
+fn finish_send(pending: Pending, outcome: Outcome) {
+    if outcome.status.is_success() {
+        count(&pending, |traffic| traffic.sent(outcome.information));
+    }
+    finish(pending, outcome);
+}
+
+/// A receive is over; one of nothing says that the peer has ended its side.
+fn finish_receive(pending: Pending, outcome: Outcome) {
+    if outcome.status.is_success() && outcome.information != 0 {
+        count(&pending, |traffic| traffic.received(outcome.information));
+    }
+    finish(pending, outcome);
+}
+
+/// Counts for the operation's endpoint, and for all.
+fn count(pending: &Pending, count: impl Fn(&Traffic)) {
+    match pending.endpoint() {
+        AnyEndpoint::Stream(endpoint) => count(&endpoint.traffic),
+        AnyEndpoint::San(_) => {}
+    }
+    count(&STATISTICS.streams);
 }
 
 /// A single WSK call is over: so is the operation, with what the call came to.

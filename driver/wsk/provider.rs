@@ -3,6 +3,7 @@
 
 use crate::nt::{Rundown, RundownGuard, SpinLock};
 use crate::parameters;
+use crate::statistics::STATISTICS;
 use crate::wdf;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -171,6 +172,7 @@ impl Provider {
             return Ok(());
         }
         self.endpoints.fetch_sub(1, Ordering::Relaxed);
+        STATISTICS.limit_hit();
         Err(NtStatus::TOO_MANY_OPENED_FILES)
     }
 

@@ -1,6 +1,5 @@
 //! Which native address a SAN address stands for.
 
-use crate::NoMemory;
 pub use crate::connect_failure::Reach;
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,10 +7,19 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Prefix {
+pub struct Prefix {
     address: IpAddr,
     /// Bits.
     length: u8,
+}
+
+/// Who has made a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The registry.
+    Registry,
+    /// A request.
+    Request,
 }
 
 /// Maps the SAN addresses of a prefix to native addresses of a prefix as long.
@@ -21,6 +29,16 @@ pub struct Route {
     native: Prefix,
     port: Option<u16>,
     reach: Reach,
+    origin: Origin,
+}
+
+/// Why a map does not take a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// It has one for that SAN prefix.
+    Exists,
+    /// No pool to grow.
+    NoMemory,
 }
 
 /// Where a SAN address is found.
@@ -82,12 +100,6 @@ pub fn parse_route(text: &str) -> Result<Route, RouteError> {
     let mut words = text.split_ascii_whitespace();
     let (san, native) = words.next().zip(words.next()).ok_or(RouteError::Missing)?;
     let (san, native) = (Prefix::parse(san)?, Prefix::parse(native)?);
-    if san.address.is_ipv4() != native.address.is_ipv4() {
-        return Err(RouteError::Family);
-    }
-    if san.length != native.length {
-        return Err(RouteError::DifferentLengths);
-    }
     let (mut port, mut reach) = (None, None);
     for word in words {
         match word {
@@ -99,22 +111,101 @@ pub fn parse_route(text: &str) -> Result<Route, RouteError> {
             }
         }
     }
-    Ok(Route { san, native, port, reach: reach.unwrap_or(Reach::AlsoTcp) })
+    Route::new(san, native, port, reach.unwrap_or(Reach::AlsoTcp), Origin::Registry)
+}
+
+impl Route {
+    /// A route from the SAN addresses of a prefix to native ones. `port`: where SAN connections arrive at the machines behind it.
+    ///
+    /// # Errors
+    ///
+    /// The prefixes are of two families or lengths, or the port is 0.
+    pub fn new(
+        san: Prefix,
+        native: Prefix,
+        port: Option<u16>,
+        reach: Reach,
+        origin: Origin,
+    ) -> Result<Self, RouteError> {
+        if san.address.is_ipv4() != native.address.is_ipv4() {
+            Err(RouteError::Family)
+        } else if san.length != native.length {
+            Err(RouteError::DifferentLengths)
+        } else if port == Some(0) {
+            Err(RouteError::Port)
+        } else {
+            Ok(Self { san, native, port, reach, origin })
+        }
+    }
+
+    /// The SAN addresses.
+    #[must_use]
+    pub const fn san(&self) -> Prefix {
+        self.san
+    }
+
+    /// The native addresses.
+    #[must_use]
+    pub const fn native(&self) -> Prefix {
+        self.native
+    }
+
+    /// Where SAN connections arrive at the machines behind the route, if not at this machine's own native port.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether TCP/IP reaches the SAN addresses as well.
+    #[must_use]
+    pub const fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Who has made it.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
 }
 
 impl Prefix {
     fn parse(text: &str) -> Result<Self, RouteError> {
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: IpAddr = address.parse().map_err(|_| RouteError::Address)?;
-        let bits = bits(address);
         let length = match length {
-            Some(length) => length.parse().ok().filter(|&length| length <= bits).ok_or(RouteError::Length)?,
-            None => bits,
+            Some(length) => length.parse().map_err(|_| RouteError::Length)?,
+            None => bits(address),
         };
-        if value(address) & host_mask(bits, length) != 0 {
-            return Err(RouteError::HostBits);
+        Self::new(address, length)
+    }
+
+    /// The addresses that share the first `length` bits of `address`.
+    ///
+    /// # Errors
+    ///
+    /// More bits than the address has, or bits of it past the length.
+    pub fn new(address: IpAddr, length: u8) -> Result<Self, RouteError> {
+        let bits = bits(address);
+        if length > bits {
+            Err(RouteError::Length)
+        } else if value(address) & host_mask(bits, length) != 0 {
+            Err(RouteError::HostBits)
+        } else {
+            Ok(Self { address, length })
         }
-        Ok(Self { address, length })
+    }
+
+    /// The first of the addresses.
+    #[must_use]
+    pub const fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// The number of bits that they share.
+    #[must_use]
+    pub const fn length(self) -> u8 {
+        self.length
     }
 
     /// What `address` has behind the prefix; `None` if it does not begin with it.
@@ -170,16 +261,31 @@ impl AddressMap {
         Self { routes: Vec::new(), native_port }
     }
 
-    /// Adds a route. Of two for the same SAN prefix the first counts.
+    /// Adds a route.
     ///
     /// # Errors
     ///
-    /// No memory.
-    pub fn add(&mut self, route: Route) -> Result<(), NoMemory> {
-        self.routes.try_reserve(1).map_err(|_| NoMemory)?;
+    /// There is one for that SAN prefix, or no memory.
+    pub fn add(&mut self, route: Route) -> Result<(), AddError> {
+        if self.routes.iter().any(|other| other.san == route.san) {
+            return Err(AddError::Exists);
+        }
+        self.routes.try_reserve(1).map_err(|_| AddError::NoMemory)?;
         let at = self.routes.partition_point(|other| other.san.length >= route.san.length);
         self.routes.insert(at, route);
         Ok(())
+    }
+
+    /// Takes out the route for a SAN prefix; `None` if there is none.
+    pub fn remove(&mut self, san: Prefix) -> Option<Route> {
+        let at = self.routes.iter().position(|route| route.san == san)?;
+        Some(self.routes.remove(at))
+    }
+
+    /// The routes, the longer prefixes first.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
     /// Where a SAN address is found, by the route with the longest prefix; `None` if no route leads there.
@@ -228,6 +334,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::format;
+    use std::vec::Vec;
 
     fn map(routes: &[&str]) -> AddressMap {
         let mut map = AddressMap::new(28057);
@@ -269,9 +376,26 @@ mod tests {
     }
 
     #[test]
-    fn of_two_routes_for_the_same_prefix_the_first_counts() {
-        let map = map(&["10.0.0.0/8 11.0.0.0/8", "10.0.0.0/8 12.0.0.0/8"]);
+    fn a_prefix_has_one_route() {
+        let mut map = map(&["10.0.0.0/8 11.0.0.0/8", "10.0.0.0/16 13.0.0.0/16"]);
+        let other = parse_route("10.0.0.0/8 12.0.0.0/8").unwrap();
+        assert_eq!(map.add(other), Err(AddError::Exists));
         assert_eq!(native(&map, "10.1.2.3"), Some("11.1.2.3:28057".parse().unwrap()));
+        let removed = map.remove(other.san()).expect("it is there");
+        assert_eq!((removed.native().address(), removed.origin()), ("11.0.0.0".parse().unwrap(), Origin::Registry));
+        assert_eq!(map.remove(other.san()), None);
+        assert_eq!(native(&map, "10.1.2.3"), None);
+        assert_eq!(map.add(other), Ok(()));
+        assert_eq!(native(&map, "10.1.2.3"), Some("12.1.2.3:28057".parse().unwrap()));
+        assert_eq!(map.routes().iter().map(|route| route.san().length()).collect::<Vec<_>>(), [16, 8]);
+    }
+
+    #[test]
+    fn without_its_last_route_every_address_is_its_own_again() {
+        let mut map = map(&["10.0.0.0/8 11.0.0.0/8"]);
+        assert_eq!(native(&map, "12.0.0.1"), None);
+        map.remove(Prefix::new("10.0.0.0".parse().unwrap(), 8).unwrap()).expect("it is there");
+        assert_eq!(native(&map, "12.0.0.1"), Some("12.0.0.1:28057".parse().unwrap()));
     }
 
     #[test]

@@ -103,6 +103,12 @@ impl<C, A> Backlog<C, A> {
         self.waiting.len()
     }
 
+    /// Connections that may wait.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes out the connection that has waited longest.
     pub fn next_waiting(&mut self) -> Option<C> {
         self.waiting.pop_front()

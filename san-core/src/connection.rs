@@ -1,6 +1,7 @@
 //! The life of a stream connection.
 
 use crate::Refusal;
+use san_protocol::EndpointState;
 
 /// What this side may still send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,21 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// Where it is in its life, as endpoints are listed.
+    #[must_use]
+    pub const fn endpoint_state(self) -> EndpointState {
+        match self {
+            Self::Idle => EndpointState::Idle,
+            Self::Binding => EndpointState::Binding,
+            Self::Bound => EndpointState::Bound,
+            Self::Connecting => EndpointState::Connecting,
+            Self::Connected(Sending::Open) => EndpointState::Connected,
+            Self::Connected(Sending::Ended) => EndpointState::Disconnecting,
+            Self::Connected(Sending::Aborted) | Self::Broken => EndpointState::Ended,
+            Self::Closing => EndpointState::Closing,
+        }
+    }
+
     /// A bind wants to start.
     ///
     /// # Errors

@@ -89,10 +89,24 @@ impl<T> IdTable<T> {
     /// What `id` names.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&T> {
-        match self.slots.get(slot_index(id))? {
+        match self.slots.get(slot_of(id))? {
             Slot::Occupied { id: own, value } if *own == id => Some(value),
             Slot::Occupied { .. } | Slot::Reserved { .. } | Slot::Vacant { .. } => None,
         }
+    }
+
+    /// How many slots there are, vacant ones included. A value stays in its slot as long as it is in the table.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// What is in the slots from `first` on, at most so many slots: each value with its id.
+    pub fn in_slots(&self, first: usize, slots: usize) -> impl Iterator<Item = (u64, &T)> {
+        self.slots.iter().skip(first).take(slots).filter_map(|slot| match slot {
+            Slot::Occupied { id, value } => Some((*id, value)),
+            Slot::Reserved { .. } | Slot::Vacant { .. } => None,
+        })
     }
 
     /// Takes out what `id` names, or gives a reserved id back; the id is stale from now on.
@@ -102,7 +116,7 @@ impl<T> IdTable<T> {
             Some(slot @ (Slot::Occupied { .. } | Slot::Reserved { .. })) => core::mem::replace(slot, vacant),
             Some(Slot::Vacant { .. }) | None => return None,
         };
-        self.vacant = Some(slot_index(id));
+        self.vacant = Some(slot_of(id));
         self.taken -= 1;
         match removed {
             Slot::Occupied { value, .. } => Some(value),
@@ -120,7 +134,7 @@ impl<T> IdTable<T> {
     }
 
     fn slot(&mut self, id: u64) -> Option<&mut Slot<T>> {
-        let slot = self.slots.get_mut(slot_index(id))?;
+        let slot = self.slots.get_mut(slot_of(id))?;
         match slot {
             Slot::Reserved { id: own } | Slot::Occupied { id: own, .. } if *own == id => Some(slot),
             Slot::Reserved { .. } | Slot::Occupied { .. } | Slot::Vacant { .. } => None,
@@ -128,13 +142,36 @@ impl<T> IdTable<T> {
     }
 }
 
-fn slot_index(id: u64) -> usize {
+/// The slot that an id names.
+#[must_use]
+pub fn slot_of(id: u64) -> usize {
     usize::try_from(id & (CAPACITY as u64 - 1)).unwrap_or(CAPACITY)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_the_table_is_found_slot_by_slot_once() {
+        let mut table: IdTable<u32> = IdTable::new(10);
+        let ids: std::vec::Vec<_> = (0..5)
+            .map(|value| {
+                let id = table.reserve(u64::from(value) + 1).unwrap();
+                table.fill(id, value).unwrap();
+                id
+            })
+            .collect();
+        table.reserve(9).unwrap();
+        table.remove(ids[1]);
+        let found: std::vec::Vec<_> = (0..table.slots())
+            .step_by(2)
+            .flat_map(|first| table.in_slots(first, 2))
+            .map(|(id, &value)| (id, value))
+            .collect();
+        assert_eq!(found, [(ids[0], 0), (ids[2], 2), (ids[3], 3), (ids[4], 4)]);
+        assert_eq!(table.in_slots(usize::MAX, usize::MAX).count(), 0);
+    }
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

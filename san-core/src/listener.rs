@@ -2,6 +2,7 @@
 
 use crate::Refusal;
 use crate::backlog::{Backlog, Verdict};
+use san_protocol::EndpointState;
 
 /// State of a listener endpoint; `C` stands for a connection, `A` for a caller that wants one.
 #[derive(Debug)]
@@ -21,6 +22,19 @@ pub enum Listener<C, A> {
 }
 
 impl<C, A> Listener<C, A> {
+    /// Where it is in its life, as endpoints are listed.
+    #[must_use]
+    pub const fn endpoint_state(&self) -> EndpointState {
+        match self {
+            Self::Idle => EndpointState::Idle,
+            Self::Binding => EndpointState::Binding,
+            Self::Bound => EndpointState::Bound,
+            Self::Listening(_) => EndpointState::Listening,
+            Self::Broken => EndpointState::Ended,
+            Self::Closing => EndpointState::Closing,
+        }
+    }
+
     /// A bind wants to start.
     ///
     /// # Errors

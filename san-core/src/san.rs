@@ -491,6 +491,12 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         self.remote
     }
 
+    /// Connections that wait to be accepted, and how many may; `None` if it does not listen.
+    #[must_use]
+    pub fn waiting(&self) -> Option<(usize, usize)> {
+        self.backlog.as_ref().map(|backlog| (backlog.waiting(), backlog.limit()))
+    }
+
     /// What it has done, and what it holds.
     #[must_use]
     pub fn statistics(&self) -> EndpointStatistics {

@@ -1,10 +1,12 @@
 //! Control codes, built as `CTL_CODE` of the WDK (devioctl.h) builds them.
 
 use crate::request::{
-    AcceptReply, AddressReply, AddressesReply, BindRequest, ConnectRequest, CreateReply, CreateRequest, DecideRequest,
-    DeviceStatistics, DisconnectRequest, EndpointRequest, EndpointStatistics, EventSelectRequest, ListenRequest,
-    MemoryReply, MemoryRequest, NegotiateReply, NegotiateRequest, NetworkEventsReply, ReceiveReply, ReceiveRequest,
-    RegisterMemoryRequest, SetOptionRequest, StatusReply, TransferRequest, VersionReply,
+    AcceptReply, AddRouteRequest, AddressReply, AddressesReply, BindRequest, ConnectRequest, CreateReply,
+    CreateRequest, DecideRequest, DeviceLimits, DeviceStatistics, DisconnectRequest, EndpointRequest,
+    EndpointStatistics, EndpointsReply, EndpointsRequest, EventSelectRequest, ListenRequest, MemoryReply,
+    MemoryRequest, NegotiateReply, NegotiateRequest, NetworkEventsReply, ReceiveReply, ReceiveRequest,
+    RegisterMemoryRequest, RemoveRouteRequest, RoutesReply, SetOptionRequest, StatusReply, TransferRequest,
+    VersionReply,
 };
 
 /// `FILE_DEVICE_SANWSK`: a device type of the range left to vendors (0x8000 and above).
@@ -117,6 +119,18 @@ control_codes! {
     QueryVersion, IOCTL_SANWSK_QUERY_VERSION = 0x800, Buffered, Any, () => VersionReply;
     /// The state of the device. Output: [`StatusReply`]. Asks for no access.
     QueryStatus, IOCTL_SANWSK_QUERY_STATUS = 0x801, Buffered, Any, () => StatusReply;
+    /// The limits and settings in force. Output: [`DeviceLimits`]. Asks for no access.
+    QueryLimits, IOCTL_SANWSK_QUERY_LIMITS = 0x802, Buffered, Any, () => DeviceLimits;
+    /// The routes from SAN addresses to native ones. Output: [`RoutesReply`], with a [`Route`](crate::Route) behind it for
+    /// each that fits. Asks for no access.
+    QueryRoutes, IOCTL_SANWSK_QUERY_ROUTES = 0x803, Buffered, Any, () => RoutesReply;
+    /// Adds a route. Administrators only. Input: [`AddRouteRequest`].
+    AddRoute, IOCTL_SANWSK_ADD_ROUTE = 0x804, Buffered, ReadWrite, AddRouteRequest => ();
+    /// Removes a route. Administrators only. Input: [`RemoveRouteRequest`].
+    RemoveRoute, IOCTL_SANWSK_REMOVE_ROUTE = 0x805, Buffered, ReadWrite, RemoveRouteRequest => ();
+    /// The endpoints of this handle, or, for administrators, of all. Input: [`EndpointsRequest`]. Output: [`EndpointsReply`],
+    /// with an [`EndpointEntry`](crate::EndpointEntry) behind it for each that fits.
+    QueryEndpoints, IOCTL_SANWSK_QUERY_ENDPOINTS = 0x806, Buffered, ReadWrite, EndpointsRequest => EndpointsReply;
     /// Makes an endpoint. Input: [`CreateRequest`]. Output: [`CreateReply`].
     Create, IOCTL_SANWSK_CREATE = 0x810, Buffered, ReadWrite, CreateRequest => CreateReply;
     /// Sets an option. Input: [`SetOptionRequest`].

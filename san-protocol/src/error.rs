@@ -50,8 +50,10 @@ named! { NtStatus, "STATUS_";
     ACCESS_DENIED = 0xC000_0022,
     /// The output buffer is too small for the reply.
     BUFFER_TOO_SMALL = 0xC000_0023,
-    /// There is no such device: the driver is not loaded.
+    /// There is no such device: the driver is not loaded. Or: there is no such route.
     OBJECT_NAME_NOT_FOUND = 0xC000_0034,
+    /// There is such a route already.
+    OBJECT_NAME_COLLISION = 0xC000_0035,
     /// Another protocol version.
     REVISION_MISMATCH = 0xC000_0059,
     /// Memory, or another resource, ran out.
@@ -110,7 +112,7 @@ named! { NtStatus, "STATUS_";
     NOINTERFACE = 0xC000_02B9,
     /// A limit on endpoints is reached.
     TOO_MANY_OPENED_FILES = 0xC000_011F,
-    /// A privileged code came through a handle without the access.
+    /// The caller has not the privilege that the request asks for, or has not enabled it.
     PRIVILEGE_NOT_HELD = 0xC000_0061,
     /// A user buffer cannot be read or written.
     ACCESS_VIOLATION = 0xC000_0005,

@@ -116,6 +116,138 @@ structures! {
         endpoints: u32,
     }
 
+    /// Answer to [`QueryLimits`](crate::ControlCode::QueryLimits): the registry parameters in force.
+    DeviceLimits: 72 {
+        /// `MaxPinnedMiB`, in bytes: registered memory of all handles.
+        pinned_bytes: u64,
+        /// `MaxPinnedMiBPerHandle`, in bytes.
+        pinned_bytes_per_handle: u64,
+        /// `MaxEndpoints`: endpoints of all handles.
+        endpoints: u32,
+        /// `MaxEndpointsPerHandle`.
+        endpoints_per_handle: u32,
+        /// `MaxBacklog`: connections that may wait at a listener.
+        backlog: u32,
+        /// `MaxRegions`: registered regions of all handles.
+        regions: u32,
+        /// `MaxRegionsPerHandle`.
+        regions_per_handle: u32,
+        /// `MaxMessageSize`: bytes of a SAN message.
+        message_size: u32,
+        /// `MaxHandshakes`: native connections in the hand-shake.
+        handshakes: u32,
+        /// `MaxRoutes`: routes, those of the registry included.
+        routes: u32,
+        /// `HandshakeTimeout`, in milliseconds.
+        handshake_timeout: u32,
+        /// `ConnectTimeout`, in milliseconds.
+        connect_timeout: u32,
+        /// `NativePort`: the TCP port at which SAN connections arrive.
+        native_port: u32,
+        /// `AllowUsers`: 1 if every interactive user may open the device.
+        allow_users: u32,
+        /// Routes that there are.
+        routes_used: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// Maps a prefix of SAN addresses to a prefix of native ones, of the same family and length.
+    Route: 64 {
+        /// The first SAN address of the prefix: no bits past its length, port, flow and scope 0.
+        san: SocketAddress,
+        /// The first native address of the prefix, likewise; its port is where SAN connections arrive at the machines behind
+        /// the route, 0 for this machine's own native port.
+        native: SocketAddress,
+        /// Bits of both prefixes.
+        length: u32,
+        /// [`ROUTE_SAN_ONLY`](crate::ROUTE_SAN_ONLY); in answers also
+        /// [`ROUTE_FROM_REGISTRY`](crate::ROUTE_FROM_REGISTRY).
+        flags: u32,
+    }
+
+    /// Answer to [`QueryRoutes`](crate::ControlCode::QueryRoutes), in front of the routes: the longer prefixes first.
+    RoutesReply: 8 {
+        /// Routes that there are. With more than `count`, the request ends with `STATUS_BUFFER_OVERFLOW`.
+        total: u32,
+        /// Routes that follow: as many as fit.
+        count: u32,
+    }
+
+    /// Adds a route ([`AddRoute`](crate::ControlCode::AddRoute)).
+    AddRouteRequest: 72 {
+        /// The header; no flags.
+        header: Header,
+        /// The route.
+        route: Route,
+    }
+
+    /// Removes a route ([`RemoveRoute`](crate::ControlCode::RemoveRoute)).
+    RemoveRouteRequest: 40 {
+        /// The header; no flags.
+        header: Header,
+        /// The first SAN address of its prefix, as in [`Route`].
+        san: SocketAddress,
+        /// Bits of the prefix.
+        length: u32,
+    }
+
+    /// Asks for endpoints ([`QueryEndpoints`](crate::ControlCode::QueryEndpoints)).
+    EndpointsRequest: 16 {
+        /// The header; [`ENDPOINTS_OF_ALL_HANDLES`](crate::ENDPOINTS_OF_ALL_HANDLES) is the only flag.
+        header: Header,
+        /// Where to go on: [`EndpointsReply::next`] of the answer before, 0 to begin.
+        position: u64,
+    }
+
+    /// Answer to [`QueryEndpoints`](crate::ControlCode::QueryEndpoints), in front of the entries.
+    EndpointsReply: 16 {
+        /// Where to go on, if the request has ended with `STATUS_BUFFER_OVERFLOW` for want of room; 0: that was all.
+        next: u64,
+        /// Entries that follow.
+        count: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// An endpoint as [`QueryEndpoints`](crate::ControlCode::QueryEndpoints) finds it.
+    EndpointEntry: 144 {
+        /// The endpoint's id, which is of use through its own handle alone.
+        endpoint: EndpointId,
+        /// Id of the process that opened the handle; 0 for the kernel's own.
+        process: u64,
+        /// SAN: messages that TCP has taken. Stream: sends that TCP has taken.
+        messages_sent: u64,
+        /// Their bytes.
+        bytes_sent: u64,
+        /// SAN: messages that were received into posted buffers. Stream: receives that have brought bytes.
+        messages_received: u64,
+        /// Their bytes.
+        bytes_received: u64,
+        /// Local address; all zeros if the endpoint is not bound.
+        local: SocketAddress,
+        /// The peer's address; all zeros if the endpoint is not connected.
+        remote: SocketAddress,
+        /// An [`EndpointKind`] as a number.
+        kind: u32,
+        /// An [`EndpointState`] as a number.
+        state: u32,
+        /// Listeners: connections that wait to be accepted.
+        backlog: u32,
+        /// Listeners: connections that may wait; 0 for others.
+        backlog_limit: u32,
+        /// SAN: sends that wait for credits or are on their way.
+        sends_queued: u32,
+        /// SAN: receives that wait for a message.
+        receives_posted: u32,
+        /// SAN: messages that the peer has granted and this side has not sent yet.
+        send_credits: u32,
+        /// SAN: registered regions.
+        regions: u32,
+        /// SAN: bytes of those regions.
+        pinned_bytes: u64,
+    }
+
     /// Makes an endpoint ([`Create`](crate::ControlCode::Create)).
     CreateRequest: 16 {
         /// The header; no flags.
@@ -380,37 +512,67 @@ structures! {
         pinned_bytes: u64,
     }
 
-    /// Answer to [`QueryDeviceStatistics`](crate::ControlCode::QueryDeviceStatistics): SAN endpoints of all handles, since
+    /// Answer to [`QueryDeviceStatistics`](crate::ControlCode::QueryDeviceStatistics): of all handles; what has happened, since
     /// the driver was loaded.
-    DeviceStatistics: 104 {
-        /// Messages that TCP has taken.
+    DeviceStatistics: 200 {
+        /// SAN messages that TCP has taken.
         messages_sent: u64,
         /// Bytes of those messages.
         bytes_sent: u64,
-        /// Messages that were received into posted buffers.
+        /// SAN messages that were received into posted buffers.
         messages_received: u64,
         /// Bytes of those messages.
         bytes_received: u64,
-        /// Connects that succeeded.
+        /// SAN connects that succeeded.
         connects: u64,
-        /// Connects that failed.
+        /// SAN connects that failed.
         connect_failures: u64,
-        /// Connections that were accepted.
+        /// SAN connections that were accepted.
         accepts: u64,
-        /// Connections that were refused because the backlog was full.
+        /// SAN connections that were refused because the backlog was full.
         refused_backlog: u64,
-        /// Connections that were refused in the hand-shake for another reason, or rejected.
+        /// SAN connections that were refused in the hand-shake for another reason, or rejected.
         handshakes_refused: u64,
         /// Native connections that did not finish the hand-shake in time.
         handshakes_timed_out: u64,
-        /// Connections that ended because the peer broke the protocol.
+        /// SAN connections that ended because the peer broke the protocol.
         protocol_violations: u64,
         /// Bytes registered now.
         pinned_bytes: u64,
+        /// Sends of streams that TCP has taken.
+        stream_sends: u64,
+        /// Their bytes.
+        stream_bytes_sent: u64,
+        /// Receives of streams that have brought bytes.
+        stream_receives: u64,
+        /// Their bytes.
+        stream_bytes_received: u64,
+        /// Streams' connects that succeeded.
+        stream_connects: u64,
+        /// Streams' connects that were tried and failed.
+        stream_connect_failures: u64,
+        /// Connections that stream listeners have handed out.
+        stream_accepts: u64,
+        /// Peers of streams that were refused because the backlog was full.
+        stream_refused_backlog: u64,
+        /// Requests that were refused because of a limit on endpoints, registered memory or routes.
+        limits_hit: u64,
         /// Regions registered now.
         regions: u32,
         /// Native connections in the hand-shake now.
         handshakes: u32,
+        /// Handles of the device that are open now.
+        handles: u32,
+        /// Stream connections that exist now, those that wait to be accepted included.
+        stream_connections: u32,
+        /// Stream listeners that exist now.
+        stream_listeners: u32,
+        /// SAN endpoints that exist now, those in the hand-shake and those that wait to be accepted included.
+        san_endpoints: u32,
+        /// Routes that there are now.
+        routes: u32,
+        /// Zero.
+        reserved: u32,
     }
 }
 
@@ -435,6 +597,9 @@ macro_rules! requests {
 }
 
 requests! {
+    AddRouteRequest;
+    RemoveRouteRequest;
+    EndpointsRequest { const FLAGS: u32 = ENDPOINTS_OF_ALL_HANDLES; };
     CreateRequest { fn reserved_is_zero(&self) -> bool { self.reserved == 0 } };
     EndpointRequest;
     SetOptionRequest;
@@ -457,6 +622,15 @@ pub const RECEIVE_ALL: u32 = 1;
 
 /// Flag of [`DisconnectRequest`]: reset the connection and drop what is not sent yet (`WSK_FLAG_ABORTIVE`).
 pub const DISCONNECT_ABORTIVE: u32 = 1;
+
+/// Flag of [`EndpointsRequest`]: endpoints of all handles, not of the caller's own alone. Administrators only.
+pub const ENDPOINTS_OF_ALL_HANDLES: u32 = 1;
+
+/// Flag of [`Route`]: TCP/IP does not reach the SAN addresses.
+pub const ROUTE_SAN_ONLY: u32 = 1;
+
+/// Flag of [`Route`], in answers alone: the route comes from the registry.
+pub const ROUTE_FROM_REGISTRY: u32 = 2;
 
 /// Backlog that stands for "a reasonable maximum" in [`ListenRequest`], as winsock2.h defines it.
 pub const SOMAXCONN: u32 = 0x7FFF_FFFF;
@@ -529,6 +703,32 @@ numbered! {
         StreamListener = 2,
         /// A SAN endpoint, which connects or listens, and moves messages.
         San = 3,
+    }
+}
+
+numbered! {
+    /// Where an endpoint is in its life.
+    EndpointState: u32 {
+        /// New, and nothing else.
+        Idle = 0,
+        /// A bind is under way.
+        Binding = 1,
+        /// Bound to a local address.
+        Bound = 2,
+        /// Lets connections wait in a backlog.
+        Listening = 3,
+        /// A connect is under way.
+        Connecting = 4,
+        /// SAN: taken out of a backlog, and not decided on yet.
+        Undecided = 5,
+        /// Connected.
+        Connected = 6,
+        /// Connected, but this side has said that it sends no more.
+        Disconnecting = 7,
+        /// No longer connected, or never was: it can only be closed.
+        Ended = 8,
+        /// Being closed.
+        Closing = 9,
     }
 }
 
@@ -637,6 +837,7 @@ mod tests {
             };
         }
         refuse! {
+            AddRouteRequest RemoveRouteRequest EndpointsRequest
             CreateRequest EndpointRequest SetOptionRequest BindRequest ConnectRequest ListenRequest ReceiveRequest
             DisconnectRequest EventSelectRequest DecideRequest NegotiateRequest RegisterMemoryRequest MemoryRequest
             TransferRequest

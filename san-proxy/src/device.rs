@@ -75,6 +75,10 @@ pub trait Device: Send + Sync {
     ///
     /// `STATUS_INSUFFICIENT_RESOURCES`.
     fn create_event(&self) -> Result<Arc<dyn Event>, Error>;
+
+    /// Enables what of this process's privileges the driver asks administrators for, where they have it disabled. Without, their
+    /// requests end with `STATUS_PRIVILEGE_NOT_HELD`.
+    fn claim_administration(&self) {}
 }
 
 /// A manual-reset event object, which a driver sets. Dropping it closes its handle; a driver that was given it has its own

@@ -80,6 +80,22 @@ impl Error {
             (Operation::Open, NtStatus::NOT_SUPPORTED) => {
                 Some("the driver runs on Windows; elsewhere, cargo harness sanctl runs the same command against it")
             }
+            (
+                Operation::Request(ControlCode::AddRoute | ControlCode::RemoveRoute | ControlCode::QueryEndpoints),
+                NtStatus::PRIVILEGE_NOT_HELD,
+            ) => Some("run it as an administrator: routes, and the endpoints of other programs, are theirs"),
+            (Operation::Request(ControlCode::AddRoute), NtStatus::OBJECT_NAME_COLLISION) => {
+                Some("there is a route for that SAN prefix: sanctl route list shows it; remove it first")
+            }
+            (Operation::Request(ControlCode::AddRoute), NtStatus::INVALID_PARAMETER) => Some(
+                "both prefixes are of one family and length, without bits past it, and a native port is 1 to 65535",
+            ),
+            (Operation::Request(ControlCode::AddRoute), NtStatus::INSUFFICIENT_RESOURCES) => {
+                Some("the driver has as many routes as it may have: remove one, or raise MaxRoutes in its registry key")
+            }
+            (Operation::Request(ControlCode::RemoveRoute), NtStatus::OBJECT_NAME_NOT_FOUND) => {
+                Some("there is no route for that SAN prefix: sanctl route list shows those that there are")
+            }
             (_, NtStatus::ACCESS_DENIED | NtStatus::PRIVILEGE_NOT_HELD) => Some(
                 "run it as an administrator, or let the driver's administrator widen the device's security descriptor",
             ),
@@ -143,6 +159,12 @@ impl Error {
     pub const fn kind(&self) -> io::ErrorKind {
         match (self.operation, self.wsa_error()) {
             (Operation::Open, WsaError::WSAENETDOWN) => io::ErrorKind::NotFound,
+            (Operation::Request(ControlCode::RemoveRoute), _) if self.status.0 == NtStatus::OBJECT_NAME_NOT_FOUND.0 => {
+                io::ErrorKind::NotFound
+            }
+            (Operation::Request(ControlCode::AddRoute), _) if self.status.0 == NtStatus::OBJECT_NAME_COLLISION.0 => {
+                io::ErrorKind::AlreadyExists
+            }
             (_, WsaError::WSAEACCES) => io::ErrorKind::PermissionDenied,
             (_, WsaError::WSAEINVAL | WsaError::WSAENOTSOCK | WsaError::WSAEFAULT | WsaError::WSAEMSGSIZE) => {
                 io::ErrorKind::InvalidInput
@@ -189,6 +211,11 @@ impl Operation {
             Self::Socket => "make such a socket",
             Self::Request(ControlCode::QueryVersion) => "ask for the driver's version",
             Self::Request(ControlCode::QueryStatus) => "ask for the driver's status",
+            Self::Request(ControlCode::QueryLimits) => "ask for the driver's limits",
+            Self::Request(ControlCode::QueryRoutes) => "ask for the routes",
+            Self::Request(ControlCode::AddRoute) => "add a route",
+            Self::Request(ControlCode::RemoveRoute) => "remove a route",
+            Self::Request(ControlCode::QueryEndpoints) => "list endpoints",
             Self::Request(ControlCode::Create) => "create an endpoint",
             Self::Request(ControlCode::SetOption) => "set an option",
             Self::Request(ControlCode::Bind) => "bind",

@@ -36,13 +36,16 @@
 
 mod device;
 mod endpoint;
+mod endpoint_list;
 mod error;
 #[cfg(test)]
 mod fake;
+mod list;
 mod listener;
 mod memory;
 mod pending;
 mod provider;
+mod routes;
 mod san;
 pub mod sanctl;
 mod signal;
@@ -53,11 +56,13 @@ pub mod windows;
 
 pub use device::{Completed, Completion, Device, DeviceRequest, Event, Ticket};
 pub use endpoint::{AddressFamily, Addresses, Endpoint};
+pub use endpoint_list::{EndpointInfo, EndpointScope};
 pub use error::{Error, Operation};
 pub use listener::{Accepted, Backlog, StreamListener};
 pub use memory::{Memory, PAGE_SIZE, SharedMemory};
 pub use pending::{Incomplete, Pending};
 pub use provider::{Provider, Status, Version, WskVersion};
+pub use routes::{Route, RouteEntry, RouteOrigin};
 pub use san::{
     EventRecord, MemoryRights, MemoryState, NetworkEvents, PeerSession, Protocol, Region, SanEndpoint, SocketType,
     Undecided,
@@ -70,8 +75,8 @@ pub use switch::{
 
 pub use san_protocol::wire::MAX_PRIVATE_DATA;
 pub use san_protocol::{
-    Decision, DeviceStatistics, EndpointId, EndpointKind, EndpointStatistics, NtStatus, ProviderState, SocketOption,
-    WsaError,
+    Decision, DeviceLimits, DeviceStatistics, EndpointId, EndpointKind, EndpointState, EndpointStatistics, NtStatus,
+    ProviderState, SocketOption, WsaError,
 };
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::device::{Completed, Device, DeviceRequest, Event};
 use crate::error::{Error, Operation};
 use crate::pending::Pending;
-use san_protocol::{ControlCode, DeviceStatistics, NtStatus, ProviderState, StatusReply, VersionReply};
+use san_protocol::{ControlCode, DeviceLimits, DeviceStatistics, NtStatus, ProviderState, StatusReply, VersionReply};
 use std::fmt;
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -103,7 +103,16 @@ impl Provider {
         })
     }
 
-    /// What the driver's SAN endpoints have done and hold, of all handles.
+    /// The limits and settings in force, as the registry has them.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses.
+    pub fn limits(&self) -> Result<DeviceLimits, Error> {
+        self.call(ControlCode::QueryLimits, &()).wait()
+    }
+
+    /// What the driver has done and holds, of all handles: every number of what was completed before is in it.
     ///
     /// # Errors
     ///

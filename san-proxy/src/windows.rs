@@ -17,6 +17,10 @@ use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, GENERIC_READ, GENERIC_WRITE, GetLastError, HANDLE, INVALID_HANDLE_VALUE,
     WAIT_OBJECT_0,
 };
+use windows_sys::Win32::Security::{
+    AdjustTokenPrivileges, LUID_AND_ATTRIBUTES, LookupPrivilegeValueW, SE_LOAD_DRIVER_NAME, SE_PRIVILEGE_ENABLED,
+    TOKEN_ADJUST_PRIVILEGES, TOKEN_PRIVILEGES,
+};
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, FILE_SHARE_READ, FILE_SHARE_WRITE, OPEN_EXISTING,
 };
@@ -24,7 +28,9 @@ use windows_sys::Win32::System::IO::{
     CancelIoEx, CreateIoCompletionPort, GetQueuedCompletionStatus, IO_STATUS_BLOCK, OVERLAPPED,
     PostQueuedCompletionStatus,
 };
-use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE, ResetEvent, WaitForSingleObject};
+use windows_sys::Win32::System::Threading::{
+    CreateEventW, GetCurrentProcess, INFINITE, OpenProcessToken, ResetEvent, WaitForSingleObject,
+};
 
 /// A handle of `\\.\SanWsk`.
 ///
@@ -260,6 +266,37 @@ impl Device for WindowsDevice {
         // SAFETY: a handle that was just opened, and that nobody else owns.
         Ok(Arc::new(WindowsEvent(unsafe { OwnedHandle::from_raw_handle(handle) })))
     }
+
+    fn claim_administration(&self) {
+        // Whoever has not got the privilege hears it from the driver.
+        let _ = enable_load_driver_privilege();
+    }
+}
+
+/// Enables SeLoadDriverPrivilege, which an administrator's token has disabled. `None` if this process has not got it.
+fn enable_load_driver_privilege() -> Option<()> {
+    let mut token = ptr::null_mut();
+    // SAFETY: has no preconditions.
+    let process = unsafe { GetCurrentProcess() };
+    // SAFETY: the pseudo handle of this process; the out parameter is a local.
+    let opened = unsafe { OpenProcessToken(process, TOKEN_ADJUST_PRIVILEGES, &raw mut token) };
+    if opened == 0 {
+        return None;
+    }
+    // SAFETY: a handle that was just opened, and that nobody else owns.
+    let token = unsafe { OwnedHandle::from_raw_handle(token) };
+    let mut privilege = LUID_AND_ATTRIBUTES { Attributes: SE_PRIVILEGE_ENABLED, ..Default::default() };
+    // SAFETY: null is this system; the name is a constant that ends with a zero; the out parameter is a local.
+    let found = unsafe { LookupPrivilegeValueW(ptr::null(), SE_LOAD_DRIVER_NAME, &raw mut privilege.Luid) };
+    if found == 0 {
+        return None;
+    }
+    let privileges = TOKEN_PRIVILEGES { PrivilegeCount: 1, Privileges: [privilege] };
+    // SAFETY: an open token; the structure is a local, and the old state is not wanted.
+    let adjusted = unsafe {
+        AdjustTokenPrivileges(token.as_raw_handle(), 0, &raw const privileges, 0, ptr::null_mut(), ptr::null_mut())
+    };
+    (adjusted != 0).then_some(())
 }
 
 /// An event object of this process.

@@ -1,7 +1,7 @@
 //! What a SAN endpoint is, and what it may become.
 
 use core::fmt;
-use san_protocol::NtStatus;
+use san_protocol::{EndpointState, NtStatus};
 
 /// What a SAN endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,22 @@ pub struct IllegalTransition {
 }
 
 impl State {
+    /// The same, as endpoints are listed. What is in its hand-shake, or waits in a backlog, is not listed.
+    #[must_use]
+    pub const fn endpoint_state(self) -> EndpointState {
+        match self {
+            Self::Idle => EndpointState::Idle,
+            Self::Bound => EndpointState::Bound,
+            Self::Listening => EndpointState::Listening,
+            Self::Connecting => EndpointState::Connecting,
+            Self::Arriving | Self::Offering | Self::Queued | Self::Undecided => EndpointState::Undecided,
+            Self::Connected => EndpointState::Connected,
+            Self::Disconnecting => EndpointState::Disconnecting,
+            Self::Abandoned(_) | Self::Ended(_) => EndpointState::Ended,
+            Self::Rejecting | Self::Closing => EndpointState::Closing,
+        }
+    }
+
     /// Whether the owner of an endpoint in this state may ask for that one.
     ///
     /// # Errors

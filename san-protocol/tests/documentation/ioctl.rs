@@ -3,9 +3,10 @@
 use crate::page::{Section, number, section, sections};
 use san_protocol::control::{Access, Method, Structure};
 use san_protocol::{
-    ControlCode, DISCONNECT_ABORTIVE, Decision, EndpointKind, FD_ACCEPT, FD_CONNECT, Field, LAYOUTS, Layout,
-    MEMORY_RECEIVE, MEMORY_SEND, NtStatus, PROTOCOL_VERSION, ProviderState, RECEIVE_ALL, SOMAXCONN, SocketAddress,
-    SocketOption, WsaError, wire, wsa_error,
+    ControlCode, DISCONNECT_ABORTIVE, Decision, ENDPOINTS_OF_ALL_HANDLES, EndpointKind, EndpointState, FD_ACCEPT,
+    FD_CONNECT, Field, LAYOUTS, Layout, MEMORY_RECEIVE, MEMORY_SEND, NtStatus, PROTOCOL_VERSION, ProviderState,
+    RECEIVE_ALL, ROUTE_FROM_REGISTRY, ROUTE_SAN_ONLY, SOMAXCONN, SocketAddress, SocketOption, WsaError, wire,
+    wsa_error,
 };
 use std::fmt::Debug;
 
@@ -87,6 +88,7 @@ fn check_numbers<T: Copy + Debug>(all: &[T], number_of: impl Fn(T) -> u32, name:
 #[test]
 fn every_number_is_described() {
     check_numbers(EndpointKind::ALL, |one| one as u32, "EndpointKind");
+    check_numbers(EndpointState::ALL, |one| one as u32, "EndpointState");
     check_numbers(Decision::ALL, |one| one as u32, "Decision");
     check_numbers(ProviderState::ALL, |one| one as u32, "ProviderState");
     check_numbers(SocketOption::ALL, |one| one as u32, "SocketOption");
@@ -99,6 +101,9 @@ fn every_number_is_described() {
         ("SOMAXCONN", SOMAXCONN),
         ("FD_ACCEPT", FD_ACCEPT),
         ("FD_CONNECT", FD_CONNECT),
+        ("ENDPOINTS_OF_ALL_HANDLES", ENDPOINTS_OF_ALL_HANDLES),
+        ("ROUTE_SAN_ONLY", ROUTE_SAN_ONLY),
+        ("ROUTE_FROM_REGISTRY", ROUTE_FROM_REGISTRY),
         ("MEMORY_SEND", MEMORY_SEND),
         ("MEMORY_RECEIVE", MEMORY_RECEIVE),
         ("MAX_PRIVATE_DATA", u32::try_from(wire::MAX_PRIVATE_DATA).unwrap()),

@@ -8,16 +8,18 @@ use san::San;
 use san_protocol::{
     AcceptReply, AddressReply, AddressesReply, BindRequest, ConnectRequest, ControlCode, CreateReply, CreateRequest,
     DISCONNECT_ABORTIVE, DisconnectRequest, EndpointId, EndpointKind, EndpointRequest, ListenRequest, NtStatus,
-    RECEIVE_ALL, ReceiveRequest, Request, SetOptionRequest, SocketAddress, StatusReply, VersionReply,
+    RECEIVE_ALL, ReceiveRequest, Request, Route, SetOptionRequest, SocketAddress, StatusReply, VersionReply,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use zerocopy::IntoBytes;
 
 mod event;
+mod operations;
 mod san;
 
 use event::FakeEvent;
+pub(crate) use operations::MAX_ROUTES;
 
 /// The address that refuses nobody and answers nobody: a connect to it pends.
 pub(crate) const SILENT_PORT: u16 = 1;
@@ -35,6 +37,9 @@ struct State {
     pending: Vec<Waiting>,
     last_event: u64,
     events: BTreeMap<u64, Arc<FakeEvent>>,
+    routes: Vec<Route>,
+    /// Whether the caller lacks the privilege that administrators have.
+    ordinary: bool,
 }
 
 #[derive(Default)]
@@ -72,6 +77,8 @@ enum Turn {
 /// What became of a request: a reply, a number of bytes that were put in the buffer, or nothing yet.
 enum Handled {
     Reply(Vec<u8>),
+    /// The same, but it is not all that there is.
+    Part(Vec<u8>),
     Transferred(usize),
     Pends(EndpointId),
 }
@@ -86,6 +93,11 @@ impl FakeDevice {
 
     pub(crate) fn endpoints(&self) -> usize {
         self.state.lock().unwrap().endpoints.len()
+    }
+
+    /// From now on the caller is no administrator.
+    pub(crate) fn make_ordinary(&self) {
+        self.state.lock().unwrap().ordinary = true;
     }
 
     pub(crate) fn pending(&self) -> usize {
@@ -154,19 +166,20 @@ impl Device for FakeDevice {
 }
 
 fn completed(handled: Result<Handled, NtStatus>, mut request: DeviceRequest) -> Completed {
+    let status = if matches!(handled, Ok(Handled::Part(_))) { NtStatus::BUFFER_OVERFLOW } else { NtStatus::SUCCESS };
     let information = match handled {
         Err(status) => return Completed::refused(status, request),
-        Ok(Handled::Reply(reply)) if reply.len() > request.buffer.len() => {
+        Ok(Handled::Reply(reply) | Handled::Part(reply)) if reply.len() > request.buffer.len() => {
             return Completed::refused(NtStatus::BUFFER_TOO_SMALL, request);
         }
-        Ok(Handled::Reply(reply)) => {
+        Ok(Handled::Reply(reply) | Handled::Part(reply)) => {
             request.buffer[..reply.len()].copy_from_slice(&reply);
             reply.len()
         }
         Ok(Handled::Transferred(length)) => length,
         Ok(Handled::Pends(_)) => unreachable!("it pends"),
     };
-    Completed { status: NtStatus::SUCCESS, information, input: request.input, buffer: request.buffer }
+    Completed { status, information, input: request.input, buffer: request.buffer }
 }
 
 fn reply(reply: &(impl IntoBytes + zerocopy::Immutable)) -> Handled {
@@ -265,6 +278,11 @@ impl State {
                 }
                 Ok(Handled::Reply(Vec::new()))
             }
+            ControlCode::QueryLimits
+            | ControlCode::QueryRoutes
+            | ControlCode::AddRoute
+            | ControlCode::RemoveRoute
+            | ControlCode::QueryEndpoints => self.handle_operations(code, input, request.buffer.len()),
             ControlCode::EventSelect
             | ControlCode::EnumNetworkEvents
             | ControlCode::Decide

@@ -151,7 +151,8 @@ impl State {
                     |of: fn(&San) -> u64| self.endpoints.values().filter_map(|end| end.san.as_ref()).map(of).sum();
                 let (messages_sent, regions) = (sum(|san| san.messages_sent), sum(|san| san.regions.len() as u64));
                 let regions = u32::try_from(regions).unwrap();
-                Ok(reply(&DeviceStatistics { messages_sent, regions, ..DeviceStatistics::new_zeroed() }))
+                let statistics = self.device_statistics();
+                Ok(reply(&DeviceStatistics { messages_sent, regions, ..statistics }))
             }
             _ => return None,
         })
@@ -424,23 +425,22 @@ impl State {
     }
 
     fn statistics(&mut self, id: EndpointId) -> Result<Handled, NtStatus> {
-        let own = self.san(id)?;
-        let &mut San { messages_sent, messages_received, posted, .. } = own;
-        let receives_posted = u32::try_from(posted).unwrap();
-        let regions = u32::try_from(own.regions.len()).unwrap();
-        let pinned_bytes = own.regions.values().map(|region| region.memory.len() as u64).sum();
-        Ok(reply(&EndpointStatistics {
-            messages_sent,
-            messages_received,
-            receives_posted,
-            regions,
-            pinned_bytes,
-            ..EndpointStatistics::new_zeroed()
-        }))
+        Ok(reply(&self.san(id)?.statistics()))
     }
 }
 
 impl San {
+    pub(super) fn statistics(&self) -> EndpointStatistics {
+        EndpointStatistics {
+            messages_sent: self.messages_sent,
+            messages_received: self.messages_received,
+            receives_posted: u32::try_from(self.posted).unwrap(),
+            regions: u32::try_from(self.regions.len()).unwrap(),
+            pinned_bytes: self.regions.values().map(|region| region.memory.len() as u64).sum(),
+            ..EndpointStatistics::new_zeroed()
+        }
+    }
+
     /// An operation that had pended fails: it uses its region no more.
     fn release(&mut self, asked: &TransferRequest, turn: Turn, status: NtStatus) -> NtStatus {
         if turn == Turn::Again

@@ -18,6 +18,7 @@ pub(crate) mod mdl;
 pub(crate) mod mutex;
 pub(crate) mod object;
 pub mod pool;
+pub(crate) mod privilege;
 pub mod process;
 pub mod registry;
 pub(crate) mod runtime;
@@ -53,7 +54,7 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 21] = [
+        let modules: [&[(&'static str, Export)]; 22] = [
             debug::EXPORTS,
             dispatcher::EXPORTS,
             dpc::EXPORTS,
@@ -67,6 +68,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
             mutex::EXPORTS,
             object::EXPORTS,
             pool::EXPORTS,
+            privilege::EXPORTS,
             process::EXPORTS,
             registry::EXPORTS,
             runtime::EXPORTS,

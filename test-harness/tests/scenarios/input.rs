@@ -2,9 +2,10 @@
 
 use crate::support::{Bed, connected, listening};
 use san_protocol::{
-    BindRequest, ConnectRequest, ControlCode, CreateRequest, DecideRequest, DisconnectRequest, EndpointRequest,
-    EventSelectRequest, Header, LAYOUTS, ListenRequest, MemoryRequest, NegotiateRequest, NtStatus, PROTOCOL_VERSION,
-    ReceiveRequest, RegisterMemoryRequest, SetOptionRequest, SocketAddress, TransferRequest,
+    AddRouteRequest, BindRequest, ConnectRequest, ControlCode, CreateRequest, DecideRequest, DisconnectRequest,
+    EndpointRequest, EndpointsRequest, EventSelectRequest, Header, LAYOUTS, ListenRequest, MemoryRequest,
+    NegotiateRequest, NtStatus, PROTOCOL_VERSION, ReceiveRequest, RegisterMemoryRequest, RemoveRouteRequest, Route,
+    SetOptionRequest, SocketAddress, TransferRequest,
 };
 use san_proxy::{AddressFamily, DeviceRequest, Pending, Provider, StreamConnection};
 use zerocopy::IntoBytes;
@@ -13,6 +14,12 @@ use zerocopy::IntoBytes;
 pub(crate) fn raw(provider: &Provider, code: u32, input: &[u8], output: usize) -> (NtStatus, usize) {
     let request = DeviceRequest { code, input: input.to_vec(), buffer: vec![0; output] };
     Pending::start(provider.device(), request, |completed| (completed.status, completed.information)).wait()
+}
+
+/// Whether the requests of this code name an endpoint.
+pub(crate) fn names_an_endpoint(code: ControlCode) -> bool {
+    let layout = LAYOUTS.iter().find(|layout| layout.name == code.input().name);
+    layout.is_some_and(|layout| layout.fields.iter().any(|field| field.name == "endpoint"))
 }
 
 /// A request of every code that has an input, for this endpoint; valid but for what the endpoint's state forbids.
@@ -26,7 +33,12 @@ pub(crate) fn requests(endpoint: u64) -> Vec<(ControlCode, Vec<u8>, usize)> {
     let register = RegisterMemoryRequest { header, endpoint, key: 1, rights: 1, reserved: 0 };
     let memory = MemoryRequest { header, endpoint, key: 1 };
     let transfer = TransferRequest { header, endpoint, key: 1, offset: 0, length: 1, reserved: 0 };
+    let san = SocketAddress::from(std::net::SocketAddr::from(([10, 0, 0, 0], 0)));
+    let route = Route { san, native: san, length: 8, flags: 0 };
     vec![
+        (ControlCode::AddRoute, AddRouteRequest { header, route }.as_bytes().to_vec(), 0),
+        (ControlCode::RemoveRoute, RemoveRouteRequest { header, san, length: 9 }.as_bytes().to_vec(), 0),
+        (ControlCode::QueryEndpoints, EndpointsRequest { header, position: 0 }.as_bytes().to_vec(), 16),
         (ControlCode::Create, CreateRequest { header, kind: 1, family: 2, reserved: 0 }.as_bytes().to_vec(), 8),
         (ControlCode::SetOption, SetOptionRequest { header, endpoint, option: 1, value: 1 }.as_bytes().to_vec(), 0),
         (ControlCode::Bind, BindRequest { header, endpoint, address, reserved: 0 }.as_bytes().to_vec(), 28),
@@ -134,7 +146,7 @@ fn ids_that_are_stale_forged_or_anothers_name_nothing() {
     let (own, _peer) = connected(&provider);
     let forged = [0, 1, stale, foreign.id(), own.id() + 1, own.id() ^ (1 << 24), own.id() ^ (1 << 63), u64::MAX];
     for id in forged {
-        for (code, input, output) in requests(id).into_iter().filter(|(code, ..)| *code != ControlCode::Create) {
+        for (code, input, output) in requests(id).into_iter().filter(|(code, ..)| names_an_endpoint(*code)) {
             assert_eq!(raw(&provider, code.value(), &input, output).0, NtStatus::INVALID_HANDLE, "{code:?} {id:#x}");
         }
     }

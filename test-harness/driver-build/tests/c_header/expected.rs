@@ -1,10 +1,10 @@
 //! What the header has to say, made from the Rust types, as a program in the language that C and C++ share.
 
 use san_protocol::{
-    ControlCode, DEVICE_NAME, DEVICE_PATH, DISCONNECT_ABORTIVE, Decision, EndpointKind, FD_ACCEPT, FD_CONNECT, Field,
-    LAYOUTS, Layout, MEMORY_RECEIVE, MEMORY_RIGHTS, MEMORY_SEND, NETWORK_EVENTS, NtStatus, PROTOCOL_VERSION,
-    ProviderState, RECEIVE_ALL, SOMAXCONN, SYMBOLIC_LINK, SocketAddress, SocketOption, WsaError, control, wire,
-    wsa_error,
+    ControlCode, DEVICE_NAME, DEVICE_PATH, DISCONNECT_ABORTIVE, Decision, ENDPOINTS_OF_ALL_HANDLES, EndpointKind,
+    EndpointState, FD_ACCEPT, FD_CONNECT, Field, LAYOUTS, Layout, MEMORY_RECEIVE, MEMORY_RIGHTS, MEMORY_SEND,
+    NETWORK_EVENTS, NtStatus, PROTOCOL_VERSION, ProviderState, RECEIVE_ALL, ROUTE_FROM_REGISTRY, ROUTE_SAN_ONLY,
+    SOMAXCONN, SYMBOLIC_LINK, SocketAddress, SocketOption, WsaError, control, wire, wsa_error,
 };
 use std::{
     fmt::{Debug, Write as _},
@@ -98,6 +98,7 @@ impl Expected {
             self.is(code.constant_name(), code.value());
         }
         self.enumeration(EndpointKind::ALL, "EndpointKind", |one| one as u32);
+        self.enumeration(EndpointState::ALL, "EndpointState", |one| one as u32);
         self.enumeration(Decision::ALL, "Decision", |one| one as u32);
         self.enumeration(ProviderState::ALL, "ProviderState", |one| one as u32);
         self.enumeration(SocketOption::ALL, "SocketOption", |one| one as u32);
@@ -109,6 +110,9 @@ impl Expected {
             ("SANWSK_AF_INET6", family((Ipv6Addr::LOCALHOST, 1).into())),
             ("SANWSK_RECEIVE_ALL", RECEIVE_ALL),
             ("SANWSK_DISCONNECT_ABORTIVE", DISCONNECT_ABORTIVE),
+            ("SANWSK_ENDPOINTS_OF_ALL_HANDLES", ENDPOINTS_OF_ALL_HANDLES),
+            ("SANWSK_ROUTE_SAN_ONLY", ROUTE_SAN_ONLY),
+            ("SANWSK_ROUTE_FROM_REGISTRY", ROUTE_FROM_REGISTRY),
             ("SANWSK_SOMAXCONN", SOMAXCONN),
             ("SANWSK_FD_ACCEPT", FD_ACCEPT),
             ("SANWSK_FD_CONNECT", FD_CONNECT),

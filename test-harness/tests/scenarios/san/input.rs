@@ -1,7 +1,7 @@
 //! Input about SAN endpoints that no honest caller sends: a clear status for each, and nothing else changes.
 
 use super::support::{any, bed, bound, connected, listening, outcome, session};
-use crate::input::{raw, requests};
+use crate::input::{names_an_endpoint, raw, requests};
 use crate::support::{PATIENCE, pattern, status};
 use san_protocol::{
     ControlCode, CreateRequest, DecideRequest, EndpointRequest, EventSelectRequest, Header, NegotiateReply, NtStatus,
@@ -34,6 +34,11 @@ fn is_for_san_alone(code: ControlCode) -> bool {
         | ControlCode::QueryStatistics => true,
         ControlCode::QueryVersion
         | ControlCode::QueryStatus
+        | ControlCode::QueryLimits
+        | ControlCode::QueryRoutes
+        | ControlCode::AddRoute
+        | ControlCode::RemoveRoute
+        | ControlCode::QueryEndpoints
         | ControlCode::Create
         | ControlCode::SetOption
         | ControlCode::Bind
@@ -69,7 +74,7 @@ fn ids_that_are_stale_forged_or_anothers_name_no_san_endpoint() {
     let forged =
         [0, 1, stale, rejected, foreign.endpoint.id(), id + (1 << 20), id ^ (1 << 24), id ^ (1 << 63), u64::MAX];
     for id in forged {
-        for (code, input, output) in requests(id).into_iter().filter(|(code, ..)| *code != ControlCode::Create) {
+        for (code, input, output) in requests(id).into_iter().filter(|(code, ..)| names_an_endpoint(*code)) {
             assert_eq!(raw(&provider, code.value(), &input, output).0, NtStatus::INVALID_HANDLE, "{code:?} {id:#x}");
         }
     }
