@@ -146,11 +146,26 @@ impl Switch {
         let unreachable = Error::new(Operation::Request(ControlCode::Connect), NtStatus::NETWORK_UNREACHABLE);
         let (provider, subnet) = self.san_for(address.ip()).ok_or(unreachable.at(address))?;
         let config = self.config();
-        let endpoint = san_connect(provider, subnet, address, config.connect_timeout, &Attempt::default());
-        let endpoint = endpoint.map_err(|failure| match failure {
-            Failure::NoSocket(error) | Failure::Connect(error) => error,
-        })?;
+        let endpoint = san_connect(provider, subnet.local, address, config.connect_timeout, &Attempt::default());
+        let endpoint = endpoint.map_err(|(Failure::NoSocket(error) | Failure::Connect(error))| error)?;
         SanSession::negotiate(endpoint, config.receives, private, config.negotiate_timeout)
+    }
+
+    /// Connects a stream by the SAN alone, whether a subnet holds the target or not, within `timeout` or
+    /// [`SwitchConfig::connect_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// There is no provider: `STATUS_NETWORK_UNREACHABLE`. Otherwise what the SAN fails with, and how the session could not be
+    /// negotiated.
+    pub fn connect_san(&self, address: SocketAddr, timeout: Option<Duration>) -> io::Result<SanStream> {
+        let unreachable = Error::new(Operation::Request(ControlCode::Connect), NtStatus::NETWORK_UNREACHABLE);
+        let provider = self.provider().ok_or(unreachable.at(address))?;
+        let local = self.config().subnets.find(address.ip()).and_then(|subnet| subnet.local);
+        let time = timeout.unwrap_or(self.config().connect_timeout);
+        let endpoint = san_connect(provider, local, address, time, &Attempt::default());
+        let endpoint = endpoint.map_err(|(Failure::NoSocket(error) | Failure::Connect(error))| error)?;
+        SanStream::negotiate(endpoint, self.config())
     }
 
     /// A socket that is to be connected, without waiting if it is non-blocking.
@@ -180,7 +195,7 @@ impl Switch {
         if let Some((provider, subnet)) = self.san_for(address.ip()) {
             let limit = self.config().connect_timeout;
             let time = left(deadline)?.map_or(limit, |left| left.min(limit));
-            match san_connect(provider, subnet, address, time, attempt) {
+            match san_connect(provider, subnet.local, address, time, attempt) {
                 Ok(endpoint) => {
                     let negotiated = self.negotiated(endpoint, deadline);
                     attempt.end();
@@ -210,13 +225,13 @@ impl Switch {
 /// Makes a SAN socket, binds it and connects it. Where it fails the socket is closed.
 fn san_connect(
     provider: &Provider,
-    subnet: Subnet,
+    local: Option<IpAddr>,
     address: SocketAddr,
     timeout: Duration,
     attempt: &Attempt,
 ) -> Result<SanEndpoint, Failure> {
     let endpoint = SanEndpoint::create(provider, AddressFamily::of(address)).map_err(Failure::NoSocket)?;
-    let local = match subnet.local {
+    let local = match local {
         Some(local) => local,
         None => routed_from(address).map_err(Failure::NoSocket)?,
     };
@@ -233,7 +248,7 @@ fn left(deadline: Option<Instant>) -> io::Result<Option<Duration>> {
 }
 
 /// The local address from which this machine's routing reaches `target`. Nothing is sent.
-fn routed_from(target: SocketAddr) -> Result<IpAddr, Error> {
+pub(crate) fn routed_from(target: SocketAddr) -> Result<IpAddr, Error> {
     let any: IpAddr = match target {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

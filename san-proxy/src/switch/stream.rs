@@ -1,7 +1,7 @@
 //! Streams.
 
-use super::Switch;
-use super::channel::{SharedChannel, Take};
+use super::channel::{Channel, SharedChannel, Take};
+use super::{Switch, SwitchConfig};
 use crate::error::Error;
 use crate::san::SanEndpoint;
 use std::fmt;
@@ -63,6 +63,16 @@ impl SanStream {
     /// As [`Switch::connect_timeout`] and [`Switch::installed`].
     pub fn connect_timeout(address: &SocketAddr, timeout: Duration) -> io::Result<Self> {
         Switch::installed()?.connect_timeout(address, timeout)
+    }
+
+    /// Makes a stream of a SAN endpoint that is connected: negotiates its session, as the peer's switch does.
+    ///
+    /// # Errors
+    ///
+    /// As [`SanSession::negotiate`](crate::SanSession::negotiate); the peer takes messages that are too short for a stream.
+    pub fn negotiate(endpoint: SanEndpoint, config: &SwitchConfig) -> io::Result<Self> {
+        let channel = Channel::negotiate(endpoint, config, config.negotiate_timeout)?;
+        Ok(Self::of_san(SharedChannel::new(channel)))
     }
 
     /// Whether it is a SAN connection.

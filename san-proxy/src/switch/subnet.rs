@@ -48,6 +48,28 @@ impl Prefix {
         family == other && bits & mask(self.length) == own
     }
 
+    /// What stands for `address` in `other`, which is as long: the bits past the length are the same. `None`: it is not one of these.
+    pub(crate) fn translate(self, address: IpAddr, other: Self) -> Option<IpAddr> {
+        let ((host, family), (network, other_family)) = (bits(address), bits(other.address));
+        if !self.contains(address) || self.length != other.length || family != other_family {
+            return None;
+        }
+        let translated = network | host & !mask(self.length);
+        Some(match address {
+            IpAddr::V4(_) => IpAddr::V4(u32::try_from(translated >> 96).ok()?.into()),
+            IpAddr::V6(_) => IpAddr::V6(translated.into()),
+        })
+    }
+
+    /// One of the addresses that a host may have: not the first, where there are others.
+    pub(crate) fn some_host(self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(address) if self.length < 32 => IpAddr::V4((address.to_bits() | 1).into()),
+            IpAddr::V6(address) if self.length < 128 => IpAddr::V6((address.to_bits() | 1).into()),
+            address => address,
+        }
+    }
+
     /// The first of the addresses.
     #[must_use]
     pub fn address(self) -> IpAddr {
@@ -221,6 +243,26 @@ mod tests {
         ] {
             assert!(inside.iter().all(|&address| prefix(text).contains(ip(address))), "{text}");
             assert!(!outside.iter().any(|&address| prefix(text).contains(ip(address))), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_keeps_its_host_bits_in_another_prefix() {
+        for (from, address, to, expected) in [
+            ("127.0.0.0/16", "127.0.3.9", "10.77.0.0/16", Some("10.77.3.9")),
+            ("0.0.0.0/0", "1.2.3.4", "0.0.0.0/0", Some("1.2.3.4")),
+            ("1.2.3.4/32", "1.2.3.4", "5.6.7.8/32", Some("5.6.7.8")),
+            ("fe80::/64", "fe80::12:3", "fd00:7::/64", Some("fd00:7::12:3")),
+            ("127.0.0.0/16", "127.1.3.9", "10.77.0.0/16", None),
+            ("127.0.0.0/16", "127.0.3.9", "10.0.0.0/8", None),
+            ("127.0.0.0/16", "127.0.3.9", "fd00::/16", None),
+        ] {
+            assert_eq!(prefix(from).translate(ip(address), prefix(to)), expected.map(ip), "{address}");
+        }
+        for (text, host) in
+            [("10.0.0.0/8", "10.0.0.1"), ("10.0.0.0/32", "10.0.0.0"), ("fd00::/8", "fd00::1"), ("::/128", "::")]
+        {
+            assert_eq!(prefix(text).some_host(), ip(host));
         }
     }
 

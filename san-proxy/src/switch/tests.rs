@@ -363,3 +363,30 @@ fn routing_finds_the_local_address() {
     assert_eq!(routed_from("127.0.0.1:9".parse().unwrap()), Ok(Ipv4Addr::LOCALHOST.into()));
     assert_eq!(routed_from("[::1]:9".parse().unwrap()), Ok(Ipv6Addr::LOCALHOST.into()));
 }
+
+#[test]
+fn a_stream_by_the_san_alone_needs_no_subnet_and_has_no_other_way() {
+    let (provider, _) = FakeDevice::provider();
+    let switch = Switch::new(Some(provider.clone()), SwitchConfig { subnets: SubnetTable::default(), ..config() });
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let refused = switch.connect_san(address, Some(Duration::from_secs(20))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionReset, "nobody is on the SAN");
+    let listener = SanEndpoint::create(&provider, AddressFamily::INET).unwrap();
+    listener.bind(address).unwrap();
+    listener.listen(Backlog(1)).unwrap();
+    let (mut client, mut server) = thread::scope(|scope| {
+        let client = scope.spawn(|| switch.connect_san(address, None).unwrap());
+        let endpoint = listener.accept().unwrap().accept().unwrap();
+        (SanStream::negotiate(endpoint, switch.config()).unwrap(), client.join().unwrap())
+    });
+    assert!(client.is_san() && server.is_san());
+    client.write_all(b"hello").unwrap();
+    let mut heard = [0; 5];
+    server.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    tcp.set_nonblocking(true).unwrap();
+    assert_eq!(tcp.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "TCP/IP was not tried");
+    let none = Switch::new(None, config()).connect_san(address, None).unwrap_err();
+    assert_eq!(wsa(&none), WsaError::WSAENETUNREACH);
+}
