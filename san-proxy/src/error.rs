@@ -75,7 +75,7 @@ impl Error {
     pub const fn hint(&self) -> Option<&'static str> {
         match (self.operation, self.status) {
             (Operation::Open, NtStatus::OBJECT_NAME_NOT_FOUND) => Some(
-                "the driver is not loaded: install it (pnputil /add-driver sanwsk.inf /install), then start it (sc start sanwsk)",
+                "the driver is not loaded: start its service (sc start sanwsk); before the first time, install it (pnputil /add-driver sanwsk.inf /install)",
             ),
             (Operation::Open, NtStatus::NOT_SUPPORTED) => {
                 Some("the driver runs on Windows; elsewhere, cargo harness sanctl runs the same command against it")
@@ -109,9 +109,12 @@ impl Error {
             (_, NtStatus::CONNECTION_REFUSED) => {
                 Some("nobody listens at that address and port, or the listener's backlog is full: check the server")
             }
-            (_, NtStatus::HOST_UNREACHABLE | NtStatus::NETWORK_UNREACHABLE | NtStatus::BAD_NETWORK_PATH) => {
-                Some("there is no route to that address: check the address, and the routing table (route print)")
-            }
+            (_, NtStatus::HOST_UNREACHABLE | NtStatus::NETWORK_UNREACHABLE | NtStatus::BAD_NETWORK_PATH) => Some(
+                "there is no route to that address: check the address, the SAN's routes (sanctl route list) and TCP/IP's (route print)",
+            ),
+            (_, NtStatus::CONNECTION_RESET | NtStatus::CONNECTION_ABORTED) => Some(
+                "the other side, or something between, has broken the connection off: see what the other side says",
+            ),
             (_, NtStatus::IO_TIMEOUT) => {
                 Some("there was no answer in time: check the address and the firewalls between, or give it more time")
             }

@@ -1,5 +1,6 @@
 //! The harness as a tool, `cargo harness`: loads any driver, and runs `sanctl` against the real one.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use san_proxy::{Error, Operation, Provider, sanctl};
 use crate::device::HarnessDevice;
 use crate::image::{ImageError, ImportName, Mapped};
 use crate::machine::Unload;
+use crate::nt::registry::Value;
 use crate::nt::runtime::missing_import;
 use crate::nt::status;
 use crate::{Driver, LoadError, Machine};
@@ -30,6 +32,7 @@ Examples:
   cargo harness run target/driver/x64/sanwsk.sys
   cargo harness sanctl status
   cargo harness sanctl connect 127.0.0.1:8000 < request.txt
+  cargo harness sanctl --parameter 'Routes=10.77.0.0/16 127.0.0.0/16' route list
 
 Exit status: 0 done, 1 something failed, 2 wrong arguments."
 )]
@@ -53,10 +56,18 @@ enum Command {
         /// The driver's image; without it, the one that cargo driver has built.
         #[arg(long, value_name = "FILE.sys")]
         driver: Option<PathBuf>,
+        /// A registry value of the driver, as NativePort=28058. What is no number is a line of a REG_MULTI_SZ.
+        #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+        parameters: Vec<(String, String)>,
         /// What sanctl is to do; --help shows what it can.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+fn parameter(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("give a name and a value, as NativePort=28058")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Runs the tool. `arguments` begin with the program's name. The exit code.
@@ -68,7 +79,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Strea
             let name = name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
             run_driver(&file, &name, streams.output).map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
         }
-        Ok(Command::Sanctl { driver, arguments }) => Ok(run_sanctl(driver.as_deref(), arguments, streams)),
+        Ok(Command::Sanctl { driver, parameters, arguments }) => {
+            Ok(run_sanctl(driver.as_deref(), &parameters, arguments, streams))
+        }
     };
     // Nobody is left to tell that output cannot be written.
     outcome.unwrap_or(sanctl::FAILED)
@@ -144,6 +157,22 @@ fn print_debug(machine: &Machine, printed: usize, output: &mut dyn Write) -> io:
     Ok(messages.len())
 }
 
+/// How long the driver may take to capture the WSK provider NPI, and to be unloaded.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Values by their names: those that are given more than once, and those that are no numbers, are lines of a REG_MULTI_SZ.
+fn registry_values(parameters: &[(String, String)]) -> BTreeMap<&str, Value> {
+    let mut values = BTreeMap::<&str, Vec<String>>::new();
+    for (name, value) in parameters {
+        values.entry(name).or_default().push(value.clone());
+    }
+    let typed = |lines: Vec<String>| match &lines[..] {
+        [line] => line.parse().map_or_else(|_| Value::List(lines.clone()), Value::Number),
+        _ => Value::List(lines),
+    };
+    values.into_iter().map(|(name, lines)| (name, typed(lines))).collect()
+}
+
 /// A machine with the driver on it.
 struct Bed {
     machine: Machine,
@@ -151,8 +180,11 @@ struct Bed {
 }
 
 impl Bed {
-    fn load(file: &Path) -> Result<Self, String> {
-        let machine = Machine::new();
+    fn load(file: &Path, parameters: &[(String, String)]) -> Result<Self, String> {
+        let values = registry_values(parameters).into_iter();
+        let machine =
+            values.fold(Machine::builder(), |machine, (name, value)| machine.parameter("sanwsk", name, value));
+        let machine = machine.build();
         match machine.load(file, "sanwsk") {
             Ok(driver) => Ok(Self { machine, driver }),
             Err(LoadError::Image(error @ ImageError::Io(_))) => {
@@ -167,7 +199,6 @@ impl Bed {
 
     /// The driver through a handle of a new process, once it has captured the WSK provider NPI, or has failed to.
     fn open(&self) -> Result<Provider, Error> {
-        const PATIENCE: Duration = Duration::from_secs(5);
         let provider = Provider::new(Arc::new(HarnessDevice::open(&Arc::new(self.machine.process()))?));
         let deadline = Instant::now() + PATIENCE;
         while provider.status()?.provider == ProviderState::Capturing && Instant::now() < deadline {
@@ -178,7 +209,11 @@ impl Bed {
 
     /// Unloads the driver; what it did wrong.
     fn finish(self) -> Result<(), String> {
-        let unloaded = unload(&self.machine, &self.driver);
+        let unloaded = match unload(&self.machine, &self.driver) {
+            // What ends behind a connection may have its handle still.
+            Err(_) if self.machine.wait_unloaded(&self.driver, PATIENCE) => Ok(""),
+            unloaded => unloaded,
+        };
         match self.machine.violation() {
             Some(violation) => Err(violation.to_string()),
             None => unloaded.map(drop),
@@ -186,17 +221,24 @@ impl Bed {
     }
 }
 
-fn run_sanctl(driver: Option<&Path>, arguments: Vec<OsString>, streams: sanctl::Streams<'_>) -> u8 {
+fn run_sanctl(
+    driver: Option<&Path>,
+    parameters: &[(String, String)],
+    arguments: Vec<OsString>,
+    streams: sanctl::Streams<'_>,
+) -> u8 {
     let built = driver_build::output_root().join("x64/sanwsk.sys");
     let file = driver.unwrap_or(&built);
     let mut bed = None;
     let open = || {
         // The driver is loaded only if sanctl needs it.
-        bed.insert(Bed::load(file)).as_ref().map_or(Err(Error::new(Operation::Open, NtStatus::UNSUCCESSFUL)), Bed::open)
+        bed.insert(Bed::load(file, parameters))
+            .as_ref()
+            .map_or(Err(Error::new(Operation::Open, NtStatus::UNSUCCESSFUL)), Bed::open)
     };
-    let sanctl::Streams { input, output, errors } = streams;
+    let sanctl::Streams { input, output, errors, terminals } = streams;
     let arguments = std::iter::once("sanctl".into()).chain(arguments);
-    let code = sanctl::run(arguments, open, sanctl::Streams { input, output, errors: &mut *errors });
+    let code = sanctl::run(arguments, open, sanctl::Streams { input, output, errors: &mut *errors, terminals });
     match bed.map(|bed| bed.and_then(Bed::finish)) {
         None | Some(Ok(())) => code,
         Some(Err(why)) => {

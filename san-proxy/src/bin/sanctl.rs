@@ -8,6 +8,7 @@ fn main() -> ExitCode {
         input: Box::new(std::io::stdin()),
         output: &mut std::io::stdout().lock(),
         errors: &mut std::io::stderr(),
+        terminals: sanctl::Terminals::of_process(),
     };
     ExitCode::from(sanctl::run(std::env::args_os(), Provider::open, streams))
 }

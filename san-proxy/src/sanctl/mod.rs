@@ -1,18 +1,27 @@
 //! The command-line tool `sanctl`, as a function: the same on Windows and on a simulated machine.
 
+mod connect;
+mod failure;
+mod path;
+mod perf;
+mod picture;
+mod ping;
+mod progress;
 mod relay;
+mod route;
+mod selftest;
 mod status;
+mod top;
+mod transfer;
 
-use crate::endpoint::AddressFamily;
 use crate::error::Error;
-use crate::listener::{Accepted, Backlog, StreamListener};
 use crate::provider::Provider;
-use crate::stream::StreamConnection;
 use clap::Parser;
-use relay::{Input, relay};
+use console::Term;
+use failure::Failure;
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,72 +40,92 @@ pub struct Streams<'a> {
     pub output: &'a mut dyn Write,
     /// Standard error.
     pub errors: &'a mut dyn Write,
+    /// Which of them a person looks at.
+    pub terminals: Terminals,
 }
 
-/// Looks at the sanwsk driver, and makes and takes connections through it.
-#[derive(Clone, Copy, Parser)]
+/// Which streams are terminals, on which something can be drawn again and again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terminals {
+    /// Standard output is one.
+    pub output: bool,
+    /// Standard error is one.
+    pub errors: bool,
+}
+
+impl Terminals {
+    /// Those of this process. On Windows they are told to take control sequences.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let draws = |terminal: Term| {
+            let features = terminal.features();
+            features.is_attended() && (cfg!(not(windows)) || features.colors_supported())
+        };
+        Self { output: draws(Term::stdout()), errors: draws(Term::stderr()) }
+    }
+}
+
+/// Looks at the sanwsk driver, and makes and takes connections by the SAN or by TCP/IP.
+#[derive(Parser)]
 #[command(
     name = "sanctl",
     version,
     disable_help_subcommand = true,
     after_help = "\
 Examples:
-  sanctl status
-  sanctl connect 192.0.2.7:80 < request.txt > answer.txt
-  sanctl listen 0.0.0.0:5000 > received.bin
+  sanctl selftest                                first of all, on a new machine
+  sanctl receive 0.0.0.0:5000                    on one machine, and on the other:
+  sanctl send backup.vhdx 10.77.0.9:5000
+
+A connection takes the SAN where the driver's routes or the switch's file hold its address, and TCP/IP elsewhere and
+where the SAN fails; --san, --tcp and --stream force a way. Standard error says which one it was, and why.
 
 Exit status: 0 done, 1 something failed (standard error says what and why), 2 wrong arguments."
 )]
 enum Command {
-    /// Show the driver's version and state.
-    #[command(after_help = "\
-Examples:
-  sanctl status
-  sanctl status --json
+    /// Try the driver out over loopback, in a few seconds.
+    #[command(after_help = selftest::EXAMPLES)]
+    Selftest(selftest::Arguments),
 
-WSK provider: capturing (the driver waits for the Windows network stack), ready, or failed with an NTSTATUS.
-Endpoints: those of all programs, the ones being closed included.")]
-    Status {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show the driver's version and state, its limits and counters.
+    #[command(after_help = status::EXAMPLES)]
+    Status(status::Arguments),
+
+    /// Show who uses the driver, and how much.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Arguments),
+
+    /// Show and change the driver's map from SAN addresses to native ones.
+    #[command(subcommand, disable_help_subcommand = true, after_help = route::EXAMPLES)]
+    Route(route::Command),
 
     /// Connect; then standard input goes to the peer, and what the peer sends to standard output.
-    #[command(after_help = "\
-Examples:
-  sanctl connect 192.0.2.7:5000
-  sanctl connect --timeout 2.5 [2001:db8::7]:80 < request.txt > answer.txt
-
-The end of standard input ends this side of the connection only. The tool ends when the peer has ended its side too.")]
-    Connect {
-        /// IP address and port to connect to, as in 192.0.2.7:80 or [2001:db8::7]:80.
-        #[arg(value_name = "ADDR:PORT", value_parser = socket_address)]
-        address: SocketAddr,
-        /// Give up after so many seconds; without it, when TCP does.
-        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-        timeout: Option<Duration>,
-    },
+    #[command(after_help = connect::CONNECT_EXAMPLES)]
+    Connect(connect::ConnectArguments),
 
     /// Take a connection; then standard input goes to the peer, and what the peer sends to standard output.
-    #[command(after_help = "\
-Examples:
-  sanctl listen 0.0.0.0:5000 > received.bin
-  sanctl listen --keep --backlog 4 [::1]:5000 < nul
+    #[command(after_help = connect::LISTEN_EXAMPLES)]
+    Listen(connect::ListenArguments),
 
-Port 0 stands for any free port; standard error says which one it is.
-With --keep, standard input goes to whoever is connected; once it has ended, each further peer is only listened to.")]
-    Listen {
-        /// Local IP address and port, as in 127.0.0.1:5000, 0.0.0.0:5000 or [::]:5000.
-        #[arg(value_name = "ADDR:PORT", value_parser = socket_address)]
-        address: SocketAddr,
-        /// Connections that may wait to be taken; more are refused. Without it, as many as the driver allows.
-        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-        backlog: Option<u32>,
-        /// Take another connection when one has ended, for ever.
-        #[arg(long)]
-        keep: bool,
-    },
+    /// Send a file to sanctl receive.
+    #[command(after_help = transfer::SEND_EXAMPLES)]
+    Send(transfer::SendArguments),
+
+    /// Take a file from sanctl send, and check that it is the same.
+    #[command(after_help = transfer::RECEIVE_EXAMPLES)]
+    Receive(transfer::ReceiveArguments),
+
+    /// Measure how long messages take to sanctl echo and back.
+    #[command(after_help = ping::PING_EXAMPLES)]
+    Ping(ping::PingArguments),
+
+    /// Send back what comes.
+    #[command(after_help = ping::ECHO_EXAMPLES)]
+    Echo(ping::EchoArguments),
+
+    /// Measure how much goes over a connection, by the size of messages.
+    #[command(after_help = perf::EXAMPLES)]
+    Perf(perf::Arguments),
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -106,31 +135,6 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
 fn seconds(text: &str) -> Result<Duration, &'static str> {
     let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     time.filter(|time| !time.is_zero()).ok_or("give seconds, more than 0, as in 5 or 0.5")
-}
-
-/// Why a run failed.
-#[derive(Debug)]
-enum Failure {
-    San(Error),
-    Io(&'static str, io::Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::San(error)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::San(error) => match error.hint() {
-                Some(hint) => write!(formatter, "{error}\nhint: {hint}"),
-                None => write!(formatter, "{error}"),
-            },
-            Self::Io(what, error) => write!(formatter, "cannot {what}: {error}"),
-        }
-    }
 }
 
 /// Runs the tool. `arguments` begin with the program's name; `open` opens the driver, if it is needed. The exit code.
@@ -170,62 +174,19 @@ fn execute(
     open: impl FnOnce() -> Result<Provider, Error>,
     streams: &mut Streams<'_>,
 ) -> Result<(), Failure> {
-    let provider = open()?;
     match command {
-        Command::Status { json } => {
-            let text = status::describe(provider.version()?, provider.status()?, json);
-            writeln!(streams.output, "{text}").map_err(cannot_write)
-        }
-        Command::Connect { address, timeout } => connect(&provider, address, timeout, streams),
-        Command::Listen { address, backlog, keep } => {
-            listen(&provider, address, backlog.map_or(Backlog::MAXIMUM, Backlog), keep, streams)
-        }
+        Command::Selftest(arguments) => arguments.run(&open()?, streams),
+        Command::Status(arguments) => arguments.run(&open()?, streams),
+        Command::Top(arguments) => arguments.run(&open()?, streams),
+        Command::Route(command) => command.run(open, streams),
+        Command::Connect(arguments) => arguments.run(open, streams),
+        Command::Listen(arguments) => arguments.run(open, streams),
+        Command::Send(arguments) => arguments.run(open, streams),
+        Command::Receive(arguments) => arguments.run(open, streams),
+        Command::Ping(arguments) => arguments.run(open, streams),
+        Command::Echo(arguments) => arguments.run(open, streams),
+        Command::Perf(arguments) => arguments.run(open, streams),
     }
-}
-
-fn cannot_write(error: io::Error) -> Failure {
-    Failure::Io("write to standard output", error)
-}
-
-fn connect(
-    provider: &Provider,
-    address: SocketAddr,
-    timeout: Option<Duration>,
-    streams: &mut Streams<'_>,
-) -> Result<(), Failure> {
-    let connection = StreamConnection::create(provider, AddressFamily::of(address))?;
-    connection.connect(address, timeout)?;
-    report(streams.errors, &format_args!("connected to {address} from {}", connection.local_address()?));
-    relay(&connection, &input(streams), streams.output)
-}
-
-fn listen(
-    provider: &Provider,
-    address: SocketAddr,
-    backlog: Backlog,
-    keep: bool,
-    streams: &mut Streams<'_>,
-) -> Result<(), Failure> {
-    let listener = StreamListener::create(provider, AddressFamily::of(address))?;
-    let local = listener.bind(address)?;
-    listener.listen(backlog)?;
-    report(streams.errors, &format_args!("listening on {local}"));
-    let input = input(streams);
-    loop {
-        let Accepted { connection, peer, .. } = listener.accept()?;
-        report(streams.errors, &format_args!("connected from {peer}"));
-        let ended = relay(&connection, &input, streams.output);
-        match ended {
-            Err(failure @ Failure::San(_)) if keep => report(streams.errors, &failure),
-            Ok(()) if keep => {}
-            Ok(()) | Err(_) => return ended,
-        }
-    }
-}
-
-/// Takes standard input over. It is read from now on.
-fn input(streams: &mut Streams<'_>) -> Input {
-    Input::start(std::mem::replace(&mut streams.input, Box::new(io::empty())))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Standard input to the peer and the peer to standard output, at once.
 
-use super::{Failure, cannot_write};
-use crate::stream::{StreamConnection, Transfer};
+use super::failure::{Failure, cannot_write};
+use super::path::Connection;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -112,7 +112,7 @@ impl Drop for Input {
 
 /// The failure that came first: it ends the other direction too, whose failure then tells nothing.
 struct FirstFailure<'a> {
-    connection: &'a StreamConnection,
+    connection: &'a Connection,
     desk: &'a Desk,
     failure: Mutex<Option<Failure>>,
 }
@@ -121,14 +121,13 @@ impl FirstFailure<'_> {
     fn keep(&self, result: Result<(), Failure>) {
         let Err(failure) = result else { return };
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
-        // What is pending ends; where the connection has broken already, there is nothing to reset.
-        let _ = self.connection.abort();
+        self.connection.abort();
         self.desk.change(|state| state.hung_up = true);
     }
 }
 
 /// Relays until both directions have ended, or one has failed.
-pub(super) fn relay(connection: &StreamConnection, input: &Input, output: &mut dyn Write) -> Result<(), Failure> {
+pub(super) fn relay(connection: &Connection, input: &Input, output: &mut dyn Write) -> Result<(), Failure> {
     input.desk.change(|state| state.hung_up = false);
     let first = FirstFailure { connection, desk: &input.desk, failure: Mutex::default() };
     thread::scope(|scope| {
@@ -138,27 +137,24 @@ pub(super) fn relay(connection: &StreamConnection, input: &Input, output: &mut d
     first.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-fn send(connection: &StreamConnection, input: &Input) -> Result<(), Failure> {
+fn send(mut connection: &Connection, input: &Input) -> Result<(), Failure> {
+    let cannot_send = |error| Failure::network("send", None, error);
     loop {
         match input.next() {
-            Next::Chunk(Ok(chunk)) => {
-                connection.send_buffer(chunk).result?;
-            }
-            Next::Chunk(Err(error)) => return Err(Failure::Io("read from standard input", error)),
-            Next::End => return Ok(connection.shutdown()?),
+            Next::Chunk(Ok(chunk)) => connection.write_all(&chunk).map_err(cannot_send)?,
+            Next::Chunk(Err(error)) => return Err(Failure::io("read from standard input", error)),
+            Next::End => return connection.end_writing().map_err(cannot_send),
             Next::HungUp => return Ok(()),
         }
     }
 }
 
-fn receive(connection: &StreamConnection, output: &mut dyn Write) -> Result<(), Failure> {
+fn receive(mut connection: &Connection, output: &mut dyn Write) -> Result<(), Failure> {
     let mut buffer = vec![0; CHUNK];
     loop {
-        let Transfer { result, buffer: returned } = connection.receive_buffer(buffer);
-        match result? {
+        match connection.read(&mut buffer).map_err(|error| Failure::network("receive", None, error))? {
             0 => return Ok(()),
-            length => output.write_all(&returned[..length]).and_then(|()| output.flush()).map_err(cannot_write)?,
+            length => output.write_all(&buffer[..length]).and_then(|()| output.flush()).map_err(cannot_write)?,
         }
-        buffer = returned;
     }
 }

@@ -8,6 +8,7 @@ fn main() -> ExitCode {
         input: Box::new(std::io::stdin()),
         output: &mut std::io::stdout().lock(),
         errors: &mut std::io::stderr(),
+        terminals: san_proxy::sanctl::Terminals::of_process(),
     };
     ExitCode::from(test_harness::tool::run(std::env::args_os(), streams))
 }

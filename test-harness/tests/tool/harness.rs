@@ -1,0 +1,58 @@
+//! `cargo harness`.
+
+use std::path::{Path, PathBuf};
+
+use crate::bed::{Ran, harness};
+use driver_build::{Arch, CDriver, DriverModel};
+use san_proxy::sanctl::{FAILED, USAGE};
+
+fn minimal(name: &str, model: DriverModel) -> PathBuf {
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("driver-build/tests/drivers").join(name).with_extension("c");
+    let driver = CDriver { name: name.to_owned(), sources: vec![source], model, arch: Arch::X64 };
+    driver_build::build_c(&driver, &driver_build::output_root().join("test-drivers")).expect("the driver builds").image
+}
+
+#[test]
+fn a_driver_is_loaded_and_unloaded() {
+    for (name, model, printed, end) in [
+        ("wdm_minimal", DriverModel::Wdm, "  debug: unloaded ", "unloaded: nothing left behind\n"),
+        ("kmdf_minimal", DriverModel::Kmdf, "", "it has no unload routine\n"),
+    ] {
+        let image = minimal(name, model);
+        let ran = harness(&["run", image.to_str().unwrap()]);
+        assert_eq!(ran.errors, "");
+        let output = ran.done();
+        assert!(output.starts_with(&image.display().to_string()), "{output}");
+        assert!(output.contains(" imports, 0 missing\n"), "{output}");
+        assert!(output.contains(printed), "{output}");
+        assert!(output.ends_with(end), "{output}");
+    }
+}
+
+#[test]
+fn what_is_no_driver_is_refused() {
+    let Ran { code, output, .. } = harness(&["run", file!()]);
+    let output = String::from_utf8(output).unwrap();
+    assert_eq!(code, FAILED);
+    assert!(output.contains("harness.rs: "), "{output}");
+    let Ran { code, errors, .. } = harness(&["run"]);
+    assert_eq!(code, USAGE);
+    assert!(errors.contains("<FILE.sys>"), "{errors}");
+}
+
+#[test]
+fn sanctl_has_its_own_help_and_says_when_there_is_no_driver() {
+    let output = harness(&["sanctl", "--help"]).done();
+    assert!(output.starts_with("Looks at the sanwsk driver"), "{output}");
+    let errors = harness(&["sanctl", "--driver", "/nowhere/sanwsk.sys", "status"]).failed();
+    assert!(errors.contains("/nowhere/sanwsk.sys: "), "{errors}");
+    assert!(errors.contains("cargo driver builds it"), "{errors}");
+}
+
+#[test]
+fn a_registry_value_needs_a_name_and_a_value() {
+    let Ran { code, errors, .. } = harness(&["sanctl", "--parameter", "NativePort", "status"]);
+    assert_eq!(code, USAGE);
+    assert!(errors.contains("give a name and a value, as NativePort=28058"), "{errors}");
+}
