@@ -23,6 +23,7 @@ use crate::nt::process::Processes;
 use crate::nt::registry::Registry;
 use crate::nt::timer::Timers;
 use crate::nt::work::Workers;
+use crate::thread::try_current;
 use crate::violation::{Rule, Violation};
 
 /// What a machine is made with.
@@ -232,12 +233,12 @@ pub(crate) struct FaultInjection {
     asked: AtomicU64,
     /// Calls until the one that fails; negative for none.
     until: AtomicI64,
-    failed: AtomicUsize,
+    refused: Mutex<Option<&'static str>>,
 }
 
 impl Default for FaultInjection {
     fn default() -> Self {
-        Self { asked: AtomicU64::new(0), until: AtomicI64::new(-1), failed: AtomicUsize::new(0) }
+        Self { asked: AtomicU64::new(0), until: AtomicI64::new(-1), refused: Mutex::new(None) }
     }
 }
 
@@ -250,14 +251,14 @@ impl FaultInjection {
         }
         let fails = self.until.fetch_sub(1, Ordering::Relaxed) == 0;
         if fails {
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            *self.refused.lock() = Some(try_current().map_or("", |current| current.call.get()));
         }
         fails
     }
 
     /// Lets the allocation after `n` more fail.
     pub(crate) fn fail_after(&self, n: u32) {
-        self.failed.store(0, Ordering::Relaxed);
+        *self.refused.lock() = None;
         self.until.store(i64::from(n), Ordering::Relaxed);
     }
 
@@ -271,6 +272,11 @@ impl FaultInjection {
 
     /// Whether the chosen allocation has been asked for, and refused.
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) != 0
+        self.refused().is_some()
+    }
+
+    /// The call that has been refused.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        *self.refused.lock()
     }
 }

@@ -309,7 +309,8 @@ impl Machine {
         self.kernel.is_stopped()
     }
 
-    /// Lets the allocation after the next `n` fail: pool, IRPs, MDLs, work items, devices, threads, objects.
+    /// Lets the allocation after the next `n` fail: pool, IRPs, MDLs, work items, devices, threads, objects, and what WSK needs for each
+    /// of its functions.
     pub fn fail_allocation(&self, n: u32) {
         self.kernel.faults.fail_after(n);
     }
@@ -323,6 +324,12 @@ impl Machine {
     #[must_use]
     pub fn allocation_has_failed(&self) -> bool {
         self.kernel.faults.has_failed()
+    }
+
+    /// The call that was refused, once the one chosen by [`Self::fail_allocation`] has come.
+    #[must_use]
+    pub fn refused_call(&self) -> Option<&'static str> {
+        self.kernel.faults.refused()
     }
 
     /// Allocations asked for by drivers so far, counted as [`Self::fail_allocation`] counts.

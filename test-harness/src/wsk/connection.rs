@@ -9,7 +9,9 @@ use wsk_bindings::{
 };
 
 use super::operation::{Completion, Cursor, Kind, Operation, begin};
-use super::socket::{Action, Call, Direction, Event, Indication, Phase, Socket, State, check_flags, report_bad_buffer};
+use super::socket::{
+    Action, Call, Direction, Event, Indication, Phase, Socket, State, check_flags, have_memory, report_bad_buffer,
+};
 use super::{Wsk, address, status_of};
 use crate::guard::violate;
 use crate::network::{Family, NetworkError, Progress};
@@ -280,7 +282,7 @@ fn connect(
     check_flags(flags, 0, name);
     let irp = begin(irp, name);
     let cursor = Cursor::new(buffer, name);
-    let remote = match address::read(remote) {
+    let remote = match have_memory().and_then(|()| address::read(remote)) {
         Ok(remote) => remote,
         Err(status) => return call.done(irp, status, 0),
     };
@@ -339,7 +341,7 @@ fn ready(state: &State) -> Result<(), NTSTATUS> {
 fn transfer(call: Call, irp: &IRP, mut operation: Operation) -> NTSTATUS {
     let (wsk, socket) = (call.wsk.clone(), call.socket.clone());
     let mut state = socket.state.lock();
-    if let Err(status) = ready(&state) {
+    if let Err(status) = ready(&state).and_then(|()| have_memory()) {
         drop(state);
         return call.done(irp, status, 0);
     }

@@ -13,7 +13,7 @@ use wsk_bindings::{
 
 use super::events::{EVENT_OPTION, events_of};
 use super::operation::{Completion, begin};
-use super::socket::{Action, Call, Category, Phase, State};
+use super::socket::{Action, Call, Category, Phase, State, have_memory};
 use super::status_of;
 use crate::guard::violate;
 use crate::network::SocketOption;
@@ -95,7 +95,7 @@ pub(super) extern "win64" fn WskControlSocket(
     if is_events {
         return set_events(call, input, packet);
     }
-    let result = {
+    let result = have_memory().and_then(|()| {
         let mut state = call.socket.state.lock();
         match request {
             WskSetOption => set_option(&call, &mut state, level, code, input).map(|()| 0),
@@ -106,7 +106,7 @@ pub(super) extern "win64" fn WskControlSocket(
             }
             _ => Err(STATUS_INVALID_PARAMETER),
         }
-    };
+    });
     let (status, size) = result.map_or_else(|status| (status, 0), |size| (STATUS_SUCCESS, size));
     match packet {
         Some(irp) => call.done(irp, status, size),

@@ -10,7 +10,7 @@ use wsk_bindings::{WSK_EVENT_ACCEPT, WSK_INSPECT_ID, WSK_SOCKET, WskInspectAccep
 
 use super::address::Encoded;
 use super::operation::{Cursor, Kind, Operation, begin};
-use super::socket::{Action, Call, Callbacks, Category, Event, Phase, Socket, State, check_flags};
+use super::socket::{Action, Call, Callbacks, Category, Event, Phase, Socket, State, check_flags, have_memory};
 use super::{Target, Wsk};
 use crate::guard::violate;
 use crate::network::{self, NetworkError, Progress};
@@ -215,9 +215,10 @@ pub(super) extern "win64" fn WskAccept(
     let mut operation = Operation::new(irp, kind, Cursor::NOTHING);
     let (wsk, owner) = (call.wsk.clone(), call.socket.clone());
     let mut state = owner.state.lock();
-    if state.phase != Phase::Listening {
+    let listens = if state.phase == Phase::Listening { have_memory() } else { Err(STATUS_INVALID_DEVICE_STATE) };
+    if let Err(status) = listens {
         drop(state);
-        return call.done(irp, STATUS_INVALID_DEVICE_STATE, 0);
+        return call.done(irp, status, 0);
     }
     let arrival = if state.accepts.is_empty() { state.arrivals.pop_front() } else { None };
     match arrival {
@@ -261,18 +262,14 @@ pub(super) extern "win64" fn WskInspectComplete(
 pub(super) extern "win64" fn WskListen(socket: *mut WSK_SOCKET, irp: *mut IRP) -> NTSTATUS {
     let call = Call::new(socket, "WskListen");
     let irp = begin(irp, "WskListen");
-    let status = {
+    let listening = have_memory().and_then(|()| {
         let mut state = call.socket.state.lock();
-        match (&state.endpoint, state.phase) {
-            (Some(endpoint), Phase::Bound) => {
-                let listening = endpoint.listen();
-                if listening.is_ok() {
-                    state.phase = Phase::Listening;
-                }
-                listening.err().map_or(STATUS_SUCCESS, super::status_of)
-            }
-            _ => STATUS_INVALID_DEVICE_STATE,
-        }
-    };
-    call.done(irp, status, 0)
+        let (Some(endpoint), Phase::Bound) = (&state.endpoint, state.phase) else {
+            return Err(STATUS_INVALID_DEVICE_STATE);
+        };
+        endpoint.listen().map_err(super::status_of)?;
+        state.phase = Phase::Listening;
+        Ok(())
+    });
+    call.done(irp, listening.err().unwrap_or(STATUS_SUCCESS), 0)
 }

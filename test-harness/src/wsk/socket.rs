@@ -18,7 +18,7 @@ use crate::network::{self, Family};
 use crate::nt::dpc;
 use crate::nt::irql::called;
 use crate::nt::pool::{self, Owner};
-use crate::nt::status::{STATUS_CANCELLED, STATUS_PENDING};
+use crate::nt::status::{STATUS_CANCELLED, STATUS_INSUFFICIENT_RESOURCES, STATUS_PENDING};
 use crate::nt::types::{DISPATCH_LEVEL, IRP, NTSTATUS, PVOID};
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
@@ -465,7 +465,8 @@ pub(super) extern "win64" fn WskBind(socket: *mut WSK_SOCKET, local: PVOID, flag
     let call = Call::new(socket, "WskBind");
     check_flags(flags, 0, "WskBind");
     let irp = begin(irp, "WskBind");
-    let result = super::address::read(local).and_then(|address| call.socket.bind(&call.wsk, address));
+    let address = have_memory().and_then(|()| super::address::read(local));
+    let result = address.and_then(|address| call.socket.bind(&call.wsk, address));
     call.done(irp, result.err().unwrap_or(0), 0)
 }
 
@@ -504,6 +505,11 @@ impl Socket {
     }
 }
 
+/// STATUS_INSUFFICIENT_RESOURCES if the call is one that was chosen to find no memory.
+pub(super) fn have_memory() -> Result<(), NTSTATUS> {
+    if kernel().faults.allocation_fails() { Err(STATUS_INSUFFICIENT_RESOURCES) } else { Ok(()) }
+}
+
 /// Reserved flags are zero.
 pub(super) fn check_flags(flags: u32, allowed: u32, call: &str) {
     if flags & !allowed != 0 {
@@ -515,14 +521,14 @@ fn address_call(name: &'static str, socket: *mut WSK_SOCKET, to: PVOID, irp: *mu
     use crate::nt::status::{STATUS_INVALID_DEVICE_STATE, STATUS_SUCCESS};
     let call = Call::new(socket, name);
     let irp = begin(irp, name);
-    let result = {
+    let result = have_memory().and_then(|()| {
         let state = call.socket.state.lock();
         match &state.endpoint {
             Some(endpoint) if remote => endpoint.remote().map_err(super::status_of),
             Some(endpoint) => endpoint.local().map_err(super::status_of),
             None => Err(STATUS_INVALID_DEVICE_STATE),
         }
-    };
+    });
     let status = match result {
         Ok(address) => {
             super::address::Encoded::new(&address).write(to);

@@ -1,0 +1,148 @@
+//! A machine with the driver, and handles of its device through which every answer is looked at.
+
+use crate::documented::is_documented;
+use crate::support::{Bed, MOMENT, PATIENCE, eventually};
+use parking_lot::Mutex;
+use san_protocol::ControlCode;
+use san_proxy::{Completed, Completion, Device, DeviceRequest, Error, Event, Provider, SharedMemory, Ticket};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use test_harness::Machine;
+use test_harness::device::HarnessDevice;
+use test_harness::machine::Stats;
+use test_harness::nt::registry::Value;
+
+/// What the handles of a machine have seen.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// The requests that were made, by their codes.
+    pub(crate) codes: BTreeSet<u32>,
+    /// Answers that the documentation does not know.
+    pub(crate) undocumented: BTreeSet<String>,
+}
+
+/// What a machine's driver and its programs use.
+#[derive(Debug, PartialEq)]
+pub(crate) struct InUse {
+    /// The driver's pool: blocks by their tags.
+    blocks: BTreeMap<String, usize>,
+    irps: usize,
+    locked_mdls: usize,
+    objects: BTreeMap<String, usize>,
+    kernel_handles: usize,
+}
+
+/// A machine with the driver loaded.
+pub(crate) struct World {
+    pub(crate) bed: Bed,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        // The system gives each process another free port, and nobody else binds it at once.
+        let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|listener| listener.local_addr());
+        let native = Value::Number(port.expect("a free port").port().into());
+        // A peer that says nothing is given up soon.
+        let builder = Machine::builder().parameter("sanwsk", "NativePort", native).parameter(
+            "sanwsk",
+            "HandshakeTimeout",
+            Value::Number(2000),
+        );
+        Self { bed: Bed::with(builder), seen: Arc::default() }
+    }
+
+    /// The driver through a handle of its own.
+    pub(crate) fn open(&self) -> Result<Provider, Error> {
+        let device = HarnessDevice::open(&self.bed.process)?;
+        Ok(Provider::new(Arc::new(Watched { device, seen: self.seen.clone() })))
+    }
+
+    /// What is in use when nothing is under way: it stays the same for a while.
+    #[track_caller]
+    pub(crate) fn at_rest(&self) -> InUse {
+        let mut last = self.in_use();
+        eventually("the machine comes to rest", || {
+            thread::sleep(MOMENT);
+            let now = self.in_use();
+            let same = now == last;
+            last = now;
+            same
+        });
+        last
+    }
+
+    /// Waits until no more is in use than at rest.
+    #[track_caller]
+    pub(crate) fn settle(&self, what: &str, at_rest: &InUse) {
+        self.check(what);
+        let (machine, deadline) = (&self.bed.machine, Instant::now() + PATIENCE);
+        while machine.violation().is_none() && self.in_use() != *at_rest {
+            assert!(Instant::now() < deadline, "{what}: {:#?} is in use, at rest {at_rest:#?}", self.in_use());
+            thread::sleep(Duration::from_micros(200));
+        }
+        self.check(what);
+    }
+
+    fn in_use(&self) -> InUse {
+        let Stats { driver_pool, irps, locked_mdls, objects, kernel_handles, .. } = self.bed.machine.stats();
+        // A table of the driver's that has grown keeps its size.
+        let blocks = driver_pool.into_iter().map(|(tag, used)| (tag, used.blocks)).collect();
+        InUse { blocks, irps, locked_mdls, objects, kernel_handles }
+    }
+
+    /// No rule was broken, and no answer given that the documentation does not know.
+    #[track_caller]
+    pub(crate) fn check(&self, what: &str) {
+        if let Some(violation) = self.bed.machine.violation() {
+            panic!("{what}: {violation}");
+        }
+        let undocumented = &self.seen.lock().undocumented;
+        assert!(undocumented.is_empty(), "{what}: docs/ioctl.md does not know {undocumented:#?}");
+    }
+}
+
+/// A handle whose answers are looked at.
+struct Watched {
+    device: HarnessDevice,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Watched {
+    fn watch(&self, code: u32, done: Completion) -> Completion {
+        let seen = self.seen.clone();
+        seen.lock().codes.insert(code);
+        Box::new(move |completed: Completed| {
+            if !ControlCode::from_value(code).is_some_and(|code| is_documented(code, completed.status)) {
+                seen.lock().undocumented.insert(format!("{:?}: {}", ControlCode::from_value(code), completed.status));
+            }
+            done(completed);
+        })
+    }
+}
+
+impl Device for Watched {
+    fn submit(&self, request: DeviceRequest, done: Completion) -> Ticket {
+        let done = self.watch(request.code, done);
+        self.device.submit(request, done)
+    }
+
+    fn submit_with_memory(&self, request: DeviceRequest, memory: Arc<SharedMemory>, done: Completion) -> Ticket {
+        let done = self.watch(request.code, done);
+        self.device.submit_with_memory(request, memory, done)
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        self.device.cancel(ticket);
+    }
+
+    fn create_event(&self) -> Result<Arc<dyn Event>, Error> {
+        self.device.create_event()
+    }
+    fn claim_administration(&self) {
+        self.device.claim_administration();
+    }
+}
