@@ -14,7 +14,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most that a read of the driver's streams takes at once, in bytes.
 const CHUNK: usize = 64 * 1024;
@@ -294,12 +294,19 @@ impl Connection {
         }
     }
 
-    /// Ends it behind all that was written, and gives the peer time to do the same. Nothing more is wanted of the peer.
+    /// Ends it behind all that was written, and gives the peer time to do the same. What the peer still sends is not wanted.
     pub(super) fn finish(mut self) {
+        let deadline = Instant::now() + END_TIMEOUT;
         // Where it has ended already there is nothing to wait for.
         let _ = self.set_timeout(END_TIMEOUT);
-        if self.end_writing().is_ok() {
-            let _ = io::copy(&mut &self, &mut io::sink());
+        if self.end_writing().is_err() {
+            return;
+        }
+        let mut unwanted = vec![0; CHUNK];
+        while (&self).read(&mut unwanted).is_ok_and(|length| length > 0) {
+            if Instant::now() > deadline {
+                return self.abort();
+            }
         }
     }
 

@@ -154,9 +154,9 @@ fn listen_keeps_on_after_a_peer_that_breaks_off() {
     running.address();
     for _ in 0..2 {
         let client = StreamConnection::create(&provider, AddressFamily::INET).unwrap();
+        let before = running.errors.text().matches("WSAECONNRESET (10054)").count();
         client.connect(address(5000), None).unwrap();
         client.abort().unwrap();
-        let before = running.errors.text().matches("WSAECONNRESET (10054)").count();
         let deadline = Instant::now() + PATIENCE;
         while running.errors.text().matches("WSAECONNRESET (10054)").count() == before {
             assert!(Instant::now() < deadline && !running.run.is_finished(), "{}", running.errors.text());
