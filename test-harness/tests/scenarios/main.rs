@@ -9,6 +9,7 @@ mod cancel;
 mod connect;
 mod input;
 mod lifecycle;
+mod operations;
 mod san;
 mod support;
 mod transfer;

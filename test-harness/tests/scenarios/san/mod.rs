@@ -13,6 +13,6 @@ mod messages;
 mod negotiation;
 mod payload;
 mod requirements;
-mod support;
+pub(crate) mod support;
 mod violations;
 mod wire_peer;

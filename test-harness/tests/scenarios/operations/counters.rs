@@ -1,0 +1,203 @@
+//! Counters and limits: exact, also under load.
+
+use crate::san::support::{Receiver, bed, builder, connected_to, listening as san_listening, negotiated};
+use crate::support::{Bed, PATIENCE, closed_port, connected, eventually, host_connect, listening, pattern, status};
+use san_protocol::DeviceStatistics;
+use san_proxy::{
+    AddressFamily, EndpointInfo, EndpointScope, Memory, MemoryRights, NtStatus, Provider, Receive, SanEndpoint,
+    StreamConnection,
+};
+use std::thread;
+use test_harness::nt::registry::Value;
+
+fn statistics(provider: &Provider) -> DeviceStatistics {
+    provider.statistics().expect("statistics")
+}
+
+fn entry(provider: &Provider, id: u64) -> EndpointInfo {
+    let listed = provider.endpoints(EndpointScope::OwnHandle).expect("a list");
+    *listed.iter().find(|one| one.id == id).expect("it is there")
+}
+
+/// What one thread does: sends and their bytes.
+fn load(thread: usize) -> (usize, usize) {
+    (40 + 7 * thread, 100 + 913 * thread)
+}
+
+#[test]
+fn totals_are_the_sums_of_what_many_threads_did() {
+    const THREADS: usize = 4;
+    let bed = bed();
+    let provider = bed.open();
+    let (stream_listener, stream_address) = listening(&provider, 16);
+    let (san_listener, san_address) = san_listening(&provider, 16);
+    let streams: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let connection = StreamConnection::create(&provider, AddressFamily::INET).expect("an endpoint");
+            let accept = stream_listener.start_accept();
+            connection.connect(stream_address, Some(PATIENCE)).expect("connects");
+            (connection, accept.wait().expect("accepts").connection)
+        })
+        .collect();
+    let sessions: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let (connector, acceptor) = connected_to(&provider, &san_listener, san_address);
+            negotiated(connector, acceptor, 4, load(thread).1)
+        })
+        .collect();
+    thread::scope(|scope| {
+        for (thread, (sender, receiver)) in streams.iter().enumerate() {
+            let (count, length) = load(thread);
+            scope.spawn(move || {
+                for number in 0..count {
+                    sender.send(&pattern(number as u64, length)).expect("sends");
+                }
+            });
+            scope.spawn(move || {
+                for number in 0..count {
+                    let transfer = receiver.start_receive(vec![0; length], Receive::All).wait();
+                    assert_eq!(transfer.result.expect("receives"), length);
+                    assert_eq!(transfer.buffer, pattern(number as u64, length));
+                }
+            });
+        }
+    });
+    let sessions: Vec<(Receiver, Receiver)> = thread::scope(|scope| {
+        let threads: Vec<_> = sessions
+            .into_iter()
+            .enumerate()
+            .map(|(thread, (sender, mut receiver))| {
+                let (count, length) = load(thread);
+                scope.spawn(move || {
+                    let sends: Vec<_> =
+                        (0..count).map(|number| sender.endpoint.start_send(pattern(number as u64, length))).collect();
+                    for number in 0..count {
+                        assert_eq!(receiver.next(number % 4), pattern(number as u64, length));
+                    }
+                    for send in sends {
+                        send.wait().result.expect("it has gone");
+                    }
+                    (sender, receiver)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let messages: u64 = (0..THREADS).map(|thread| load(thread).0 as u64).sum();
+    let bytes: u64 = (0..THREADS).map(|thread| (load(thread).0 * load(thread).1) as u64).sum();
+    let now = statistics(&provider);
+    assert_eq!((now.stream_sends, now.stream_bytes_sent), (messages, bytes));
+    assert_eq!((now.stream_receives, now.stream_bytes_received), (messages, bytes));
+    assert_eq!((now.messages_sent, now.bytes_sent), (messages, bytes));
+    assert_eq!((now.messages_received, now.bytes_received), (messages, bytes));
+    let all = THREADS as u64;
+    assert_eq!((now.stream_connects, now.stream_accepts, now.connects, now.accepts), (all, all, all, all));
+    assert_eq!((now.stream_connect_failures, now.connect_failures, now.limits_hit), (0, 0, 0));
+    assert_eq!((now.stream_connections, now.stream_listeners, now.san_endpoints, now.handles), (8, 1, 9, 1));
+    // And each endpoint has its share.
+    for (thread, ((stream, accepted), (session, acceptor))) in streams.iter().zip(&sessions).enumerate() {
+        let (count, length) = load(thread);
+        let (count, bytes) = (count as u64, (count * length) as u64);
+        for id in [stream.id(), session.endpoint.id()] {
+            let sender = entry(&provider, id);
+            assert_eq!((sender.messages_sent, sender.bytes_sent), (count, bytes));
+            assert_eq!((sender.messages_received, sender.bytes_received), (0, 0));
+        }
+        for id in [accepted.id(), acceptor.endpoint.id()] {
+            let receiver = entry(&provider, id);
+            assert_eq!((receiver.messages_received, receiver.bytes_received), (count, bytes));
+            assert_eq!((receiver.messages_sent, receiver.bytes_sent), (0, 0));
+        }
+    }
+    drop((streams, sessions, stream_listener, san_listener));
+    eventually("nothing is left", || {
+        let now = statistics(&provider);
+        (now.stream_connections, now.stream_listeners, now.san_endpoints) == (0, 0, 0)
+    });
+    assert_eq!(statistics(&provider).stream_sends, messages, "what has happened stays counted");
+    drop(provider);
+    bed.finish();
+}
+
+#[test]
+fn streams_connects_failures_and_refusals_are_counted_and_their_ends_are_not() {
+    let bed = Bed::new();
+    let provider = bed.open();
+    let refused = StreamConnection::create(&provider, AddressFamily::INET).expect("an endpoint");
+    assert_eq!(status(refused.connect(closed_port(), Some(PATIENCE))), NtStatus::CONNECTION_REFUSED);
+    let now = statistics(&provider);
+    assert_eq!((now.stream_connects, now.stream_connect_failures), (0, 1));
+    let (connection, peer) = connected(&provider);
+    assert_eq!(status(connection.connect(closed_port(), None)), NtStatus::CONNECTION_ACTIVE);
+    let now = statistics(&provider);
+    assert_eq!((now.stream_connects, now.stream_connect_failures), (1, 1), "what was not tried has not failed");
+    drop(peer);
+    let end = connection.start_receive(vec![0; 8], Receive::Some).wait();
+    assert_eq!(end.result.expect("the end"), 0);
+    let now = statistics(&provider);
+    assert_eq!((now.stream_receives, now.stream_bytes_received, now.stream_sends), (0, 0, 0));
+    let (listener, address) = listening(&provider, 1);
+    let waiting = host_connect(address);
+    let accepted = listener.accept().expect("waits");
+    let waits = host_connect(address);
+    eventually("it waits", || entry(&provider, listener.id()).backlog == 1);
+    let turned_away = std::net::TcpStream::connect_timeout(&address, PATIENCE);
+    eventually("it is turned away", || statistics(&provider).stream_refused_backlog >= 1);
+    assert_eq!(statistics(&provider).stream_accepts, 1);
+    drop((refused, connection, listener, waiting, accepted, waits, turned_away, provider));
+    bed.finish();
+}
+
+#[test]
+fn limits_are_told_as_they_are_in_force_and_counted_when_they_are_hit() {
+    let parameters = [
+        ("MaxEndpointsPerHandle", 3),
+        ("MaxEndpoints", 4),
+        ("MaxBacklog", 0),
+        ("MaxRegionsPerHandle", 2),
+        ("MaxPinnedMiB", 3),
+        ("MaxPinnedMiBPerHandle", 2),
+        ("MaxMessageSize", 5000),
+        ("MaxHandshakes", 9),
+        ("HandshakeTimeout", 1234),
+        ("ConnectTimeout", u32::MAX),
+        ("MaxRoutes", 7),
+    ];
+    let builder = parameters
+        .iter()
+        .fold(builder(), |builder, (name, value)| builder.parameter("sanwsk", name, Value::Number(*value)));
+    let bed = Bed::with(builder);
+    let provider = bed.open();
+    let limits = provider.limits().expect("limits");
+    assert_eq!((limits.endpoints, limits.endpoints_per_handle, limits.backlog), (4, 3, 1));
+    assert_eq!((limits.regions, limits.regions_per_handle), (65536, 2));
+    assert_eq!((limits.pinned_bytes, limits.pinned_bytes_per_handle), (3 << 20, 2 << 20));
+    assert_eq!((limits.message_size, limits.handshakes, limits.routes, limits.routes_used), (5000, 9, 7, 0));
+    assert_eq!((limits.handshake_timeout, limits.connect_timeout, limits.allow_users), (1234, 600_000, 0));
+    assert_ne!(limits.native_port, 28057, "the bed has chosen another");
+
+    let (listener, address) = san_listening(&provider, 1);
+    let (connector, acceptor) = connected_to(&provider, &listener, address);
+    let hits = |expected| assert_eq!(statistics(&provider).limits_hit, expected);
+    hits(0);
+    let create = |provider: &Provider| SanEndpoint::create(provider, AddressFamily::INET);
+    assert_eq!(status(create(&provider)), NtStatus::TOO_MANY_OPENED_FILES);
+    hits(1);
+    let other = bed.open();
+    let last = create(&other).expect("one of another handle");
+    assert_eq!(status(create(&other)), NtStatus::TOO_MANY_OPENED_FILES, "of all handles");
+    hits(2);
+    let regions: Vec<_> =
+        (0..2).map(|_| connector.register(Memory::new(16), MemoryRights::BOTH).expect("registers")).collect();
+    let register = |length| status(connector.register(Memory::new(length), MemoryRights::BOTH).map(drop));
+    assert_eq!(register(16), NtStatus::INSUFFICIENT_RESOURCES);
+    hits(3);
+    drop(regions);
+    assert_eq!(register((2 << 20) + 1), NtStatus::INSUFFICIENT_RESOURCES);
+    hits(4);
+    assert_eq!(statistics(&provider).handles, 2);
+    drop((listener, connector, acceptor, last, other));
+    eventually("the other handle is closed", || statistics(&provider).handles == 1);
+    drop(provider);
+    bed.finish();
+}
