@@ -154,11 +154,24 @@ pub(crate) fn escape() -> ! {
 
 /// Reports a violation by the calling thread, and leaves the driver.
 pub(crate) fn violate(rule: Rule, text: impl Into<String>) -> ! {
-    let current = current();
     let mut backtrace = Backtrace::EMPTY;
-    unwind::from_last_call(current, &mut backtrace);
-    current.kernel.report(rule, text.into(), current.call.get(), &backtrace);
+    unwind::from_last_call(current(), &mut backtrace);
+    violate_at(rule, text, &backtrace)
+}
+
+fn violate_at(rule: Rule, text: impl Into<String>, backtrace: &Backtrace) -> ! {
+    let current = current();
+    current.kernel.report(rule, text.into(), current.call.get(), backtrace);
     escape()
+}
+
+/// As [`violate`], of the routine that has just returned: its frames are gone, but for its last call.
+pub(crate) fn violate_returned(rule: Rule, text: impl Into<String>) -> ! {
+    let (routine, site) = current().returned.get();
+    current().call.set(routine);
+    let mut backtrace = Backtrace::EMPTY;
+    unwind::from_site(site, &mut backtrace);
+    violate_at(rule, text, &backtrace)
 }
 
 /// Calls a routine of the driver: the IRQL and the spin locks held must be the same when it returns.
@@ -167,9 +180,9 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     if current.kernel.is_stopped() {
         escape();
     }
-    let (irql, locks, critical) =
-        (current.irql.get(), current.spin_locks.borrow().len(), current.critical_regions.get());
+    let (irql, locks, critical) = (current.irql.get(), current.spin_locks(), current.critical_regions.get());
     let call = current.call.replace(routine);
+    let site = current.call_site.replace(0);
     let driver_stack = DRIVER_STACK.get();
     let marker = Cell::new(0_u8);
     let stack_entry = current.stack_entry.replace(marker.as_ptr() as usize);
@@ -182,21 +195,27 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     if current.kernel.is_stopped() {
         escape();
     }
-    current.call.set(routine);
+    if current.call_site.get() != 0 {
+        current.returned.set((routine, current.call_site.get()));
+    }
     let now = current.irql.get();
     if now != irql {
-        violate(Rule::Irql, format!("{routine} was called at IRQL {irql} and returned at {now}"));
+        violate_returned(Rule::Irql, format!("{routine} was called at IRQL {irql} and returned at {now}"));
     }
-    if current.spin_locks.borrow().len() != locks {
-        violate(Rule::SpinLock, format!("{routine} returned with another set of spin locks than it was called with"));
+    if current.spin_locks() != locks {
+        violate_returned(
+            Rule::SpinLock,
+            format!("{routine} returned with another set of spin locks than it was called with"),
+        );
     }
     if current.critical_regions.get() != critical {
-        violate(
+        violate_returned(
             Rule::Lock,
             format!("{routine} returned inside a critical region it was not called in, or outside its own"),
         );
     }
     current.call.set(call);
+    current.call_site.set(site);
     DRIVER_STACK.set(driver_stack);
     dpc::retire(current);
     result
@@ -222,6 +241,10 @@ fn report_fault(kernel: &Kernel, current: &Current, fault: &Fault) {
         return kernel.report(Rule::BugCheck, format!("fail-fast with code {code}"), "", &fault.backtrace);
     }
     let (rule, text) = match fault.signal {
+        libc::SIGSEGV | libc::SIGBUS if kernel.paging.contains(fault.address) => (
+            Rule::PagedMemory,
+            format!("{place} touched pageable memory at {:#x}, at IRQL {}", fault.address, current.irql.get()),
+        ),
         libc::SIGSEGV | libc::SIGBUS => kernel.pool.describe(fault.address).map_or_else(
             || (Rule::Fault, format!("{place} touched {:#x}", fault.address)),
             |(rule, what)| (rule, format!("{place} touched {:#x}: {what}", fault.address)),
@@ -260,6 +283,14 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let registers = &mut context.uc_mcontext.gregs;
     let rip = registers[libc::REG_RIP as usize].cast_unsigned() as usize;
+    // SAFETY: the system passes the signal's information.
+    let info = unsafe { &*info };
+    // SAFETY: the signals handled here carry an address.
+    let address = unsafe { info.si_addr() } as usize;
+    let pages_in = |current: &Current| current.irql.get() < DISPATCH_LEVEL && current.kernel.paging.page_in(address);
+    if signal == libc::SIGSEGV && try_current().is_some_and(pages_in) {
+        return;
+    }
     if rip == try_read as *const () as usize || rip == try_write as *const () as usize {
         registers[libc::REG_RIP as usize] = probe_failed as *const () as i64;
         return;
@@ -281,10 +312,6 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c
     let fail_fast = code_at(rip)
         .filter(|code| code[..2] == [0xcd, 0x29])
         .map(|_| registers[libc::REG_RCX as usize].cast_unsigned());
-    // SAFETY: the system passes the signal's information.
-    let info = unsafe { &*info };
-    // SAFETY: the signals handled here carry an address.
-    let address = unsafe { info.si_addr() } as usize;
     current.fault.set(Some(Fault { signal, address, rip, fail_fast, backtrace }));
     registers[libc::REG_RDI as usize] = current.escape.get().cast_signed() as i64;
     registers[libc::REG_RIP as usize] = leave as *const () as i64;

@@ -16,9 +16,11 @@ use crate::nt::dpc::Dpcs;
 use crate::nt::etw::Events;
 use crate::nt::io::Io;
 use crate::nt::irp::Irps;
+use crate::nt::lock_order::LockOrder;
 use crate::nt::locked_pages::LockedPages;
 use crate::nt::object::Objects;
-use crate::nt::pool::Pool;
+use crate::nt::paging::Paging;
+use crate::nt::pool::{Pool, PoolGuard};
 use crate::nt::process::Processes;
 use crate::nt::registry::Registry;
 use crate::nt::timer::Timers;
@@ -34,12 +36,18 @@ pub(crate) struct Options {
     pub(crate) workers: usize,
     /// Whether freed pool is made inaccessible, and every block ends at a guard page.
     pub(crate) guarded_pool: bool,
+    /// On which side of a block its guard page lies.
+    pub(crate) pool_guard: PoolGuard,
+    /// How long a spin lock may be held.
+    pub(crate) spin_lock_limit: Duration,
 }
 
 /// One simulated kernel. Its threads find it through [`crate::thread::kernel`].
 pub(crate) struct Kernel {
     pub(crate) options: Options,
     pub(crate) pool: Pool,
+    pub(crate) paging: Paging,
+    pub(crate) lock_order: LockOrder,
     pub(crate) faults: FaultInjection,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) dispatch_sections: DispatchSections,
@@ -65,7 +73,9 @@ pub(crate) struct Kernel {
 impl Kernel {
     pub(crate) fn new(options: Options) -> std::io::Result<Self> {
         Ok(Self {
-            pool: Pool::new(options.guarded_pool)?,
+            pool: Pool::new(options.guarded_pool, options.pool_guard)?,
+            paging: Paging::default(),
+            lock_order: LockOrder::default(),
             faults: FaultInjection::default(),
             dispatcher: Dispatcher::default(),
             dispatch_sections: DispatchSections::default(),

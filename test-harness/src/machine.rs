@@ -14,7 +14,7 @@ use crate::kernel::{Kernel, Options};
 use crate::network::Backend;
 use crate::nt::etw::Event;
 use crate::nt::io::driver::{self, Failure, Source};
-use crate::nt::pool::{Owner, TagUse};
+use crate::nt::pool::{Owner, PoolGuard, TagUse};
 use crate::nt::process::{ProcessKind, start_system_thread};
 use crate::nt::registry::Value;
 use crate::nt::status::{STATUS_SYSTEM_SHUTDOWN, name as status_name};
@@ -59,6 +59,9 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// Far more than any driver needs, and than a host takes to go on with a thread.
+const SPIN_LOCK_LIMIT: Duration = Duration::from_secs(5);
+
 /// Makes a [`Machine`].
 #[derive(Clone, Debug)]
 pub struct Builder {
@@ -93,6 +96,20 @@ impl Builder {
     #[must_use]
     pub fn guarded_pool(mut self, guarded: bool) -> Self {
         self.options.guarded_pool = guarded;
+        self
+    }
+
+    /// On which side of their blocks the guard pages lie; behind them by default.
+    #[must_use]
+    pub fn pool_guard(mut self, guard: PoolGuard) -> Self {
+        self.options.pool_guard = guard;
+        self
+    }
+
+    /// How long a spin lock may be held; seconds by default, for a host that is busy with other things.
+    #[must_use]
+    pub fn spin_lock_limit(mut self, limit: Duration) -> Self {
+        self.options.spin_lock_limit = limit;
         self
     }
 
@@ -196,7 +213,13 @@ impl Machine {
     /// Options first.
     #[must_use]
     pub fn builder() -> Builder {
-        let options = Options { name: "local".to_owned(), workers: 4, guarded_pool: true };
+        let options = Options {
+            name: "local".to_owned(),
+            workers: 4,
+            guarded_pool: true,
+            pool_guard: PoolGuard::After,
+            spin_lock_limit: SPIN_LOCK_LIMIT,
+        };
         Builder { options, values: Vec::new(), echo: false }
     }
 

@@ -31,6 +31,13 @@ pub(crate) const fn page_up(bytes: usize) -> usize {
     (bytes + PAGE_SIZE - 1) & !(PAGE_SIZE - 1)
 }
 
+/// Changes the access to whole pages of some [`Mapping`].
+pub(crate) fn protect(start: usize, len: usize, access: Access) -> io::Result<()> {
+    // SAFETY: the pages lie in a mapping of ours; what is kept there is reached through raw pointers only.
+    let result = unsafe { libc::mprotect(start as *mut _, page_up(len), access.prot()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A range of pages that belongs to its owner and to nobody else.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -63,9 +70,7 @@ impl Mapping {
     /// Changes the access to a page range, given by its offset from the start.
     pub(crate) fn protect(&self, offset: usize, len: usize, access: Access) -> io::Result<()> {
         assert!(offset + len <= self.len, "the range lies in the mapping");
-        // SAFETY: the range lies in this mapping; what is kept there is reached through raw pointers only.
-        let result = unsafe { libc::mprotect((self.base + offset) as *mut _, page_up(len), access.prot()) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        protect(self.base + offset, len, access)
     }
 
     /// Copies bytes to an offset. The range must be writable.

@@ -389,7 +389,8 @@ impl Process {
         let left = locked();
         if left != 0 {
             let text = format!("process {} exits, and {left} MDLs still lock pages of it", self.process.id);
-            self.kernel.report_at(Rule::Mdl, text, "", &[]);
+            let site = self.kernel.locked_pages.site_of(self.process.body() as usize);
+            self.kernel.report_at(Rule::Mdl, text, "", &site);
         }
     }
 
@@ -406,7 +407,7 @@ impl Process {
                     "a request of process {} did not end within {EXIT_PATIENCE:?} of being cancelled",
                     self.process.id
                 );
-                self.kernel.report_at(Rule::Hang, text, "", &[]);
+                self.kernel.report_at(Rule::Hang, text, "", &self.kernel.irps.left_at(wanted));
             }
             std::thread::sleep(Duration::from_micros(50));
         }

@@ -6,18 +6,55 @@ use std::sync::Arc;
 
 use crate::guard::{self, Stopped};
 use crate::kernel::Kernel;
+use crate::nt::lock_order::{Held, LockKind};
 use crate::nt::process::Thread;
-use crate::nt::types::{KIRQL, PASSIVE_LEVEL};
+use crate::nt::types::{DISPATCH_LEVEL, KIRQL, PASSIVE_LEVEL};
+
+/// A thread's IRQL. Raising it to DISPATCH_LEVEL takes pageable memory away.
+pub(crate) struct Irql(Cell<KIRQL>);
+
+impl Irql {
+    pub(crate) fn get(&self) -> KIRQL {
+        self.0.get()
+    }
+
+    pub(crate) fn set(&self, new: KIRQL) {
+        self.replace(new);
+    }
+
+    /// Sets it; the old one.
+    pub(crate) fn replace(&self, new: KIRQL) -> KIRQL {
+        let old = self.0.replace(new);
+        if old < DISPATCH_LEVEL
+            && new >= DISPATCH_LEVEL
+            && let Some(current) = try_current()
+        {
+            current.kernel.paging.page_out();
+        }
+        old
+    }
+}
+
+impl Current {
+    /// Spin locks held.
+    pub(crate) fn spin_locks(&self) -> usize {
+        self.locks.borrow().iter().filter(|held| held.kind == LockKind::Spin).count()
+    }
+}
 
 /// The state of one entry into kernel mode.
 pub(crate) struct Current {
     pub(crate) kernel: Arc<Kernel>,
     pub(crate) thread: Arc<Thread>,
-    pub(crate) irql: Cell<KIRQL>,
+    pub(crate) irql: Irql,
     /// The kernel function called last, for reports.
     pub(crate) call: Cell<&'static str>,
-    /// Addresses of the spin locks held.
-    pub(crate) spin_locks: RefCell<Vec<usize>>,
+    /// Where the driver made that call: what is left to show of a routine that has returned.
+    pub(crate) call_site: Cell<usize>,
+    /// The routine of the driver that returned last, and where it made its last call.
+    pub(crate) returned: Cell<(&'static str, usize)>,
+    /// The locks held, in the order in which they were taken.
+    pub(crate) locks: RefCell<Vec<Held>>,
     /// Whether it has DPCs to run.
     pub(crate) dpcs_queued: Cell<bool>,
     /// WSK calls that it is inside of: the inner ones were made by completion routines of the outer ones.
@@ -69,9 +106,11 @@ pub(crate) fn enter<T>(kernel: &Arc<Kernel>, thread: &Arc<Thread>, body: impl Fn
     let current = Current {
         kernel: kernel.clone(),
         thread: thread.clone(),
-        irql: Cell::new(PASSIVE_LEVEL),
+        irql: Irql(Cell::new(PASSIVE_LEVEL)),
         call: Cell::new(""),
-        spin_locks: RefCell::new(Vec::new()),
+        call_site: Cell::new(0),
+        returned: Cell::new(("", 0)),
+        locks: RefCell::new(Vec::new()),
         dpcs_queued: Cell::new(false),
         wsk_depth: Cell::new(0),
         critical_regions: Cell::new(0),

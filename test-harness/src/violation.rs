@@ -11,8 +11,12 @@ pub enum Rule {
     Fault,
     /// Pool memory was used after it had been freed.
     UseAfterFree,
-    /// Pool memory was written or read beyond the end of its block.
+    /// Pool memory was written or read behind the end of its block.
     PoolOverrun,
+    /// Pool memory was written or read before the start of its block.
+    PoolUnderrun,
+    /// Pageable memory was allocated, freed or touched at DISPATCH_LEVEL or above.
+    PagedMemory,
     /// Something was freed that is not allocated: freed twice, or never allocated.
     BadFree,
     /// A function was called, or a routine returned, at an IRQL that its documentation excludes.
@@ -21,6 +25,12 @@ pub enum Rule {
     SpinLock,
     /// A mutex, rundown reference or critical region was misused.
     Lock,
+    /// Locks were taken in an order that can deadlock against another order, taken before.
+    LockOrder,
+    /// A spin lock was held across a call that may complete I/O.
+    LockAcrossIo,
+    /// A spin lock was held for too long.
+    LockHeldTooLong,
     /// A dispatcher object was used before it was initialized, or for what it is not.
     DispatcherObject,
     /// An IRP was completed twice, completed with a wrong status, freed or reused in flight, or is not an IRP.

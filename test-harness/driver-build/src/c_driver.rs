@@ -75,7 +75,12 @@ pub fn build_c(driver: &CDriver, folder: &Path) -> Result<Artifacts> {
     for (index, source) in driver.sources.iter().enumerate() {
         let object = folder.join(format!("{}-{index}.obj", driver.name));
         let mut compile = toolchain.command(toolchain.llvm.bin.join("clang"));
-        compile.args(stand_in::compiler_flags(&kit.root, driver.arch)).arg("-c").arg(source).arg("-o").arg(&object);
+        compile
+            .args(stand_in::compiler_flags(&kit.root, driver.arch))
+            .args(["-g", "-c"])
+            .arg(source)
+            .arg("-o")
+            .arg(&object);
         run_quietly(&mut compile)?;
         link.arg(object);
     }

@@ -78,6 +78,17 @@ pub(crate) enum Export {
     Data(usize),
 }
 
+impl Export {
+    /// The address of a function's code.
+    #[cfg(test)]
+    pub(crate) fn code(self) -> Option<usize> {
+        match self {
+            Export::Function(function) => Some(function.0 as usize),
+            Export::Bare(_) | Export::Data(_) => None,
+        }
+    }
+}
+
 /// An import of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportName {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // reads the stack and the images' tables
 
 use super::{Mapped, registry};
-use crate::thread::{Current, DRIVER_STACK};
+use crate::thread::{Current, DRIVER_STACK, try_current};
 
 /// Addresses of calls, innermost first.
 #[derive(Clone, Copy)]
@@ -87,6 +87,45 @@ impl Stack {
         let inside = address >= self.low && address.checked_add(8)? <= self.high && address.is_multiple_of(8);
         // SAFETY: between the stack pointer and the thread's entry into kernel mode the stack is mapped.
         inside.then(|| unsafe { (address as *const usize).read() })
+    }
+}
+
+/// Frames kept of where the driver acquired something.
+const SITE: usize = 6;
+/// Where the driver acquired something: its innermost frames, and zeros.
+pub(crate) type Site = [usize; SITE];
+/// No driver did.
+pub(crate) const NOWHERE: Site = [0; SITE];
+
+/// Where the driver's call comes from.
+pub(crate) fn site() -> Site {
+    let mut frames = NOWHERE;
+    if let Some(current) = try_current() {
+        let mut backtrace = Backtrace::EMPTY;
+        callers(current, &mut backtrace, SITE);
+        frames[..backtrace.frames().len()].copy_from_slice(backtrace.frames());
+    }
+    frames
+}
+
+/// The frames that there are.
+pub(crate) fn known(site: Site) -> Vec<usize> {
+    site.into_iter().filter(|address| *address != 0).collect()
+}
+
+/// Keeps where the driver called the function that is running.
+pub(crate) fn note_call(current: &Current) {
+    let at = DRIVER_STACK.get();
+    if at != 0 {
+        // SAFETY: the driver's thread had its return address there when it called; its stack stays mapped.
+        current.call_site.set(unsafe { (at as *const usize).read() });
+    }
+}
+
+/// Where a routine that has returned made its last call.
+pub(crate) fn from_site(site: usize, backtrace: &mut Backtrace) {
+    if registry::find(site).is_some() {
+        backtrace.push(site - 1, Backtrace::MAXIMUM);
     }
 }
 

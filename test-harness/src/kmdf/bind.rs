@@ -7,8 +7,11 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::object;
-use super::types::{DriverObject, HANDLE, WDF_BIND_INFO2, WDF_DRIVER_CONFIG, WDF_DRIVER_GLOBALS};
-use crate::guard::violate;
+use super::types::{
+    DriverObject, HANDLE, WDF_BIND_INFO2, WDF_DRIVER_CONFIG, WDF_DRIVER_GLOBALS, WdfDriverInitNoDispatchOverride,
+    WdfDriverInitNonPnpDriver,
+};
+use crate::guard::{escape, violate};
 use crate::image::{Sealed, Thunks};
 use crate::nt::irql::called;
 use crate::nt::runtime::missing_import;
@@ -65,6 +68,9 @@ impl Client {
         globals.Driver = handle;
         globals.DriverFlags = config.DriverInitFlags;
         globals.DriverTag = self.tag();
+        // The client's entry stub then unbinds when the driver is unloaded.
+        let legacy = config.DriverInitFlags & (WdfDriverInitNoDispatchOverride | WdfDriverInitNonPnpDriver) != 0;
+        globals.DisplaceDriverUnload = u8::from(!legacy || config.EvtDriverUnload.is_some());
     }
 
     /// Forgets the WDFDRIVER, which is being deleted.
@@ -177,7 +183,9 @@ pub(crate) extern "win64" fn WdfVersionUnbind(
     framework.clients.lock().remove(&globals);
     if let Some((handle, name)) = left.first() {
         let text = format!("{} framework objects outlive the driver, the first is {name} {handle:#x}", left.len());
-        violate(Rule::Leak, text);
+        let site = framework.objects.site_of(*handle);
+        kernel().report_at(Rule::Leak, text, "WdfVersionUnbind", &site);
+        escape();
     }
     STATUS_SUCCESS
 }

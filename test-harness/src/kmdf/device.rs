@@ -132,7 +132,7 @@ fn release(pointer: *mut DeviceInit) -> Box<DeviceInit> {
 }
 
 pub(crate) extern "win64" fn WdfDeviceInitFree(_globals: usize, pointer: *mut DeviceInit) {
-    called("WdfDeviceInitFree", PASSIVE_LEVEL);
+    called("WdfDeviceInitFree", DISPATCH_LEVEL);
     drop(release(pointer));
 }
 
@@ -163,7 +163,7 @@ pub(crate) extern "win64" fn WdfDeviceInitAssignSDDLString(
 }
 
 pub(crate) extern "win64" fn WdfDeviceInitSetDeviceType(_globals: usize, pointer: *mut DeviceInit, device_type: u32) {
-    called("WdfDeviceInitSetDeviceType", PASSIVE_LEVEL);
+    called("WdfDeviceInitSetDeviceType", DISPATCH_LEVEL);
     init(pointer).device_type = device_type;
 }
 
@@ -173,18 +173,18 @@ pub(crate) extern "win64" fn WdfDeviceInitSetCharacteristics(
     characteristics: u32,
     or_in: u8,
 ) {
-    called("WdfDeviceInitSetCharacteristics", PASSIVE_LEVEL);
+    called("WdfDeviceInitSetCharacteristics", DISPATCH_LEVEL);
     let init = init(pointer);
     init.characteristics = if or_in == 0 { characteristics } else { init.characteristics | characteristics };
 }
 
 pub(crate) extern "win64" fn WdfDeviceInitSetExclusive(_globals: usize, pointer: *mut DeviceInit, exclusive: u8) {
-    called("WdfDeviceInitSetExclusive", PASSIVE_LEVEL);
+    called("WdfDeviceInitSetExclusive", DISPATCH_LEVEL);
     init(pointer).exclusive = exclusive;
 }
 
 pub(crate) extern "win64" fn WdfDeviceInitSetIoType(_globals: usize, pointer: *mut DeviceInit, io_type: u32) {
-    called("WdfDeviceInitSetIoType", PASSIVE_LEVEL);
+    called("WdfDeviceInitSetIoType", DISPATCH_LEVEL);
     init(pointer).io_type = io_type;
 }
 
@@ -194,7 +194,7 @@ pub(crate) extern "win64" fn WdfDeviceInitSetFileObjectConfig(
     config: *const WDF_FILEOBJECT_CONFIG,
     attributes: *const WDF_OBJECT_ATTRIBUTES,
 ) {
-    called("WdfDeviceInitSetFileObjectConfig", PASSIVE_LEVEL);
+    called("WdfDeviceInitSetFileObjectConfig", DISPATCH_LEVEL);
     // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
     let config = unsafe { *config };
     if config.Size as usize != size_of::<WDF_FILEOBJECT_CONFIG>() {
@@ -210,7 +210,7 @@ pub(crate) extern "win64" fn WdfDeviceInitSetRequestAttributes(
     pointer: *mut DeviceInit,
     attributes: *const WDF_OBJECT_ATTRIBUTES,
 ) {
-    called("WdfDeviceInitSetRequestAttributes", PASSIVE_LEVEL);
+    called("WdfDeviceInitSetRequestAttributes", DISPATCH_LEVEL);
     init(pointer).request_attributes = Attributes::read(attributes);
 }
 
@@ -219,7 +219,7 @@ pub(crate) extern "win64" fn WdfDeviceInitSetIoInCallerContextCallback(
     pointer: *mut DeviceInit,
     callback: Option<InCallerContext>,
 ) {
-    called("WdfDeviceInitSetIoInCallerContextCallback", PASSIVE_LEVEL);
+    called("WdfDeviceInitSetIoInCallerContextCallback", DISPATCH_LEVEL);
     init(pointer).in_caller_context = callback;
 }
 

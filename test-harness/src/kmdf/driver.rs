@@ -20,7 +20,7 @@ use crate::nt::status::{
     STATUS_BUFFER_OVERFLOW, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH,
     STATUS_SUCCESS,
 };
-use crate::nt::types::{DISPATCH_LEVEL, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
+use crate::nt::types::{DISPATCH_LEVEL, HIGH_LEVEL, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
 use crate::thread::kernel;
 use crate::violation::Rule;
 
@@ -105,7 +105,7 @@ pub(crate) extern "win64" fn WdfDriverWdmGetDriverObject(globals: usize, _driver
 }
 
 pub(crate) extern "win64" fn WdfWdmDriverGetWdfDriverHandle(globals: usize, _driver: DriverObject) -> HANDLE {
-    called("WdfWdmDriverGetWdfDriverHandle", DISPATCH_LEVEL);
+    called("WdfWdmDriverGetWdfDriverHandle", HIGH_LEVEL);
     client(globals).driver()
 }
 

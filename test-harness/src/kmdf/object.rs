@@ -17,13 +17,14 @@ use super::types::{
     WdfExecutionLevelPassive,
 };
 use crate::guard::{callout, violate};
+use crate::image::unwind::{Site, known, site};
 use crate::nt::irql::called;
 use crate::nt::pool::{self, ExFreePoolWithTag, Owner};
 use crate::nt::status::{
     STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS,
     STATUS_WDF_PARENT_NOT_SPECIFIED,
 };
-use crate::nt::types::{DISPATCH_LEVEL, KSPIN_LOCK, NTSTATUS, PVOID};
+use crate::nt::types::{DISPATCH_LEVEL, HIGH_LEVEL, KSPIN_LOCK, NTSTATUS, PVOID};
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
@@ -85,6 +86,8 @@ pub(crate) struct Object {
     destroy: Mutex<Vec<PFN_OBJECT>>,
     references: AtomicUsize,
     deleted: AtomicBool,
+    /// Where the client made it.
+    pub(super) site: Site,
 }
 
 /// The live objects of a machine.
@@ -111,6 +114,11 @@ impl Objects {
             .collect();
         objects.sort_unstable();
         objects
+    }
+
+    /// Where the client made an object.
+    pub(crate) fn site_of(&self, handle: HANDLE) -> Vec<usize> {
+        self.get(handle).map_or_else(Vec::new, |object| known(object.site))
     }
 
     fn get(&self, handle: HANDLE) -> Option<Arc<Object>> {
@@ -234,6 +242,7 @@ pub(crate) fn create(
         destroy: Mutex::new(attributes.destroy.into_iter().collect()),
         references: AtomicUsize::new(1),
         deleted: AtomicBool::new(false),
+        site: site(),
     });
     if !attributes.type_info.is_null() {
         add_space(&object, attributes.type_info, attributes.size_override)?;
@@ -296,6 +305,14 @@ impl Object {
     /// Gives a reference back; with the last one the object is destroyed.
     pub(crate) fn dereference(&self) {
         match self.references.fetch_sub(1, Ordering::AcqRel) {
+            1 if !self.is_deleted() => violate(
+                Rule::Framework,
+                format!(
+                    "{} {:#x} loses the framework's own reference; WdfObjectDelete ends it",
+                    self.kind.name(),
+                    self.handle
+                ),
+            ),
             1 => destroy(self),
             0 => {
                 violate(Rule::Framework, format!("{} {:#x} was dereferenced too often", self.kind.name(), self.handle))
@@ -348,7 +365,7 @@ pub(crate) extern "win64" fn WdfObjectGetTypedContextWorker(
     handle: HANDLE,
     info: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
 ) -> PVOID {
-    called("WdfObjectGetTypedContextWorker", DISPATCH_LEVEL);
+    called("WdfObjectGetTypedContextWorker", HIGH_LEVEL);
     find(handle).space(info).unwrap_or(std::ptr::null_mut())
 }
 
@@ -385,7 +402,7 @@ pub(crate) extern "win64" fn WdfObjectAllocateContext(
 }
 
 pub(crate) extern "win64" fn WdfObjectContextGetObject(_globals: usize, context: PVOID) -> HANDLE {
-    called("WdfObjectContextGetObject", DISPATCH_LEVEL);
+    called("WdfObjectContextGetObject", HIGH_LEVEL);
     let framework = objects();
     let live = framework.objects.live.lock();
     let owner = live.values().find(|object| object.spaces.lock().iter().any(|space| space.memory == context as usize));
@@ -444,9 +461,24 @@ pub(crate) fn create_into(
     }
 }
 
-/// STATUS_WDF_PARENT_NOT_SPECIFIED, for objects that must have one named.
+/// The parent of a timer or work item, which must be named, and be a device or a device's descendant.
+///
+/// # Errors
+/// STATUS_WDF_PARENT_NOT_SPECIFIED.
 pub(crate) fn named_parent(attributes: &Attributes) -> Result<Arc<Object>, NTSTATUS> {
-    if attributes.parent == 0 { Err(STATUS_WDF_PARENT_NOT_SPECIFIED) } else { Ok(find(attributes.parent)) }
+    if attributes.parent == 0 {
+        return Err(STATUS_WDF_PARENT_NOT_SPECIFIED);
+    }
+    let parent = find(attributes.parent);
+    let mut ancestor = Some(parent.clone());
+    while let Some(object) = ancestor {
+        if matches!(object.kind, Kind::Device(_)) {
+            return Ok(parent);
+        }
+        ancestor = try_find(object.parent);
+    }
+    let call = current().call.get();
+    violate(Rule::Framework, format!("{call}: no device is the parent, a {}, or an ancestor of it", parent.kind.name()))
 }
 
 pub(crate) extern "win64" fn WdfObjectDelete(_globals: usize, handle: HANDLE) {

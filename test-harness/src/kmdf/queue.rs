@@ -88,7 +88,7 @@ pub(crate) extern "win64" fn WdfIoQueueCreate(
     attributes: *const WDF_OBJECT_ATTRIBUTES,
     out: *mut HANDLE,
 ) -> NTSTATUS {
-    called("WdfIoQueueCreate", PASSIVE_LEVEL);
+    called("WdfIoQueueCreate", DISPATCH_LEVEL);
     // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
     let config = unsafe { *config };
     if config.Size as usize != size_of::<WDF_IO_QUEUE_CONFIG>() {

@@ -11,6 +11,7 @@ use super::types::{HANDLE, WDF_REQUEST_PARAMETERS};
 use crate::guard::{callout, violate};
 use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCompleteRequest};
 use crate::nt::irql::called;
+use crate::nt::lock_order::none_across;
 use crate::nt::mdl::{self, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool, MmMapLockedPagesSpecifyCache};
 use crate::nt::status::{
     STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_DEVICE_BUSY, STATUS_INSUFFICIENT_RESOURCES,
@@ -530,6 +531,7 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
 }
 
 fn complete_by_driver(handle: HANDLE, status: NTSTATUS, information: Option<usize>) {
+    none_across(current(), current().call.get());
     let object = object::find(handle);
     expect_kind!(object, Request).expect_driver();
     complete(&object, status, information);

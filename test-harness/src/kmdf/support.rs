@@ -13,12 +13,15 @@ use super::types::{HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_TIMER_CONFIG, 
 use crate::guard::{callout, violate};
 use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
 use crate::nt::dpc::{KeFlushQueuedDpcs, KeInitializeDpc};
-use crate::nt::irql::called;
-use crate::nt::pool::{ExFreePoolWithTag, Owner};
+use crate::nt::irql::{called, called_from};
+use crate::nt::lock_order::{self, LockKind};
+use crate::nt::pool::{self, ExFreePoolWithTag};
 use crate::nt::spin_lock::{KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock};
 use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use crate::nt::timer::{KeCancelTimer, KeInitializeTimer, KeSetTimerEx};
-use crate::nt::types::{DISPATCH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed};
+use crate::nt::types::{
+    DISPATCH_LEVEL, HIGH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed,
+};
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
@@ -236,7 +239,7 @@ pub(crate) extern "win64" fn WdfSpinLockAcquire(_globals: usize, handle: HANDLE)
 }
 
 pub(crate) extern "win64" fn WdfSpinLockRelease(_globals: usize, handle: HANDLE) {
-    called("WdfSpinLockRelease", DISPATCH_LEVEL);
+    called_from("WdfSpinLockRelease", DISPATCH_LEVEL, DISPATCH_LEVEL);
     let object = object::find(handle);
     let (lock, irql) = spin_lock(&object);
     let old = irql.load(Ordering::Relaxed).to_le_bytes()[0];
@@ -278,9 +281,13 @@ pub(crate) extern "win64" fn WdfWaitLockAcquire(_globals: usize, handle: HANDLE,
     }
     // SAFETY: as above.
     let timeout = unsafe { timeout.as_ref() };
+    if timeout.is_none() {
+        lock_order::wanted(current(), handle);
+    }
     let status = KeWaitForSingleObject(&lock.free.Header, 0, 0, 0, timeout);
     if status == STATUS_SUCCESS {
         lock.owner.store(me, Ordering::Release);
+        lock_order::acquired(current(), handle, LockKind::Wait);
     }
     status
 }
@@ -292,6 +299,7 @@ pub(crate) extern "win64" fn WdfWaitLockRelease(_globals: usize, handle: HANDLE)
     if lock.owner.swap(0, Ordering::AcqRel) != current().thread.id {
         violate(Rule::Framework, "WdfWaitLockRelease: the thread does not have this lock");
     }
+    lock_order::released(current(), handle);
     KeSetEvent(&lock.free, 0, 0);
 }
 
@@ -309,7 +317,7 @@ unsafe impl Sync for Memory {}
 pub(crate) extern "win64" fn WdfMemoryCreate(
     globals: usize,
     attributes: *const WDF_OBJECT_ATTRIBUTES,
-    _pool: u32,
+    pool_type: u32,
     tag: u32,
     size: usize,
     out: *mut HANDLE,
@@ -321,10 +329,7 @@ pub(crate) extern "win64" fn WdfMemoryCreate(
     }
     let client = client(globals);
     let tag = if tag == 0 { client.tag() } else { tag };
-    if kernel().faults.allocation_fails() {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    }
-    let Some(block) = kernel().pool.allocate(size, tag, Owner::Driver, false) else {
+    let Some(block) = pool::allocate(kernel(), size, tag, false, pool::is_paged(pool_type)) else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
     let memory = Memory { buffer: Cell::new(block as usize), size, tag: Some(tag) };
@@ -355,7 +360,7 @@ pub(crate) extern "win64" fn WdfMemoryCreatePreallocated(
 }
 
 pub(crate) extern "win64" fn WdfMemoryGetBuffer(_globals: usize, handle: HANDLE, size: *mut usize) -> PVOID {
-    called("WdfMemoryGetBuffer", DISPATCH_LEVEL);
+    called("WdfMemoryGetBuffer", HIGH_LEVEL);
     let object = object::find(handle);
     let memory = expect_kind!(object, Memory);
     if !size.is_null() {

@@ -13,9 +13,9 @@ use parking_lot::{Condvar, Mutex};
 use super::irql::called;
 use super::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS, STATUS_TIMEOUT};
 use super::types::{
-    APC_LEVEL, DISPATCH_LEVEL, DISPATCHER_HEADER, EVENT_NOTIFICATION_OBJECT, EVENT_SYNCHRONIZATION_OBJECT, KEVENT,
-    KSEMAPHORE, NTSTATUS, PROCESS_OBJECT, PVOID, SEMAPHORE_OBJECT, THREAD_OBJECT, TIMER_NOTIFICATION_OBJECT,
-    TIMER_SYNCHRONIZATION_OBJECT, Zeroed,
+    APC_LEVEL, DISPATCH_LEVEL, DISPATCHER_HEADER, EVENT_NOTIFICATION_OBJECT, EVENT_SYNCHRONIZATION_OBJECT, HIGH_LEVEL,
+    KEVENT, KSEMAPHORE, NTSTATUS, PASSIVE_LEVEL, PROCESS_OBJECT, PVOID, SEMAPHORE_OBJECT, THREAD_OBJECT,
+    TIMER_NOTIFICATION_OBJECT, TIMER_SYNCHRONIZATION_OBJECT, Zeroed,
 };
 use crate::guard::{escape, violate};
 use crate::image::Export;
@@ -252,7 +252,7 @@ pub(super) fn initialize_header(object: &DISPATCHER_HEADER, kind: u8, size: usiz
 }
 
 pub(crate) extern "win64" fn KeInitializeEvent(event: &KEVENT, kind: u32, state: u8) {
-    called("KeInitializeEvent", DISPATCH_LEVEL);
+    called("KeInitializeEvent", HIGH_LEVEL);
     let kind = if kind == 0 { EVENT_NOTIFICATION_OBJECT } else { EVENT_SYNCHRONIZATION_OBJECT };
     initialize_header(&event.Header, kind, size_of::<KEVENT>(), i32::from(state != 0));
 }
@@ -285,7 +285,7 @@ pub(crate) extern "win64" fn KeReadStateEvent(event: &KEVENT) -> i32 {
 }
 
 pub(crate) extern "win64" fn KeInitializeSemaphore(semaphore: &KSEMAPHORE, count: i32, limit: i32) {
-    called("KeInitializeSemaphore", DISPATCH_LEVEL);
+    called("KeInitializeSemaphore", PASSIVE_LEVEL);
     initialize_header(&semaphore.Header, SEMAPHORE_OBJECT, size_of::<KSEMAPHORE>(), count);
     semaphore.Limit.set(limit);
 }
@@ -307,7 +307,7 @@ pub(crate) extern "win64" fn KeReleaseSemaphore(
 }
 
 pub(crate) extern "win64" fn KeReadStateSemaphore(semaphore: &KSEMAPHORE) -> i32 {
-    called("KeReadStateSemaphore", DISPATCH_LEVEL);
+    called("KeReadStateSemaphore", HIGH_LEVEL);
     semaphore.Header.SignalState.load(Ordering::Acquire)
 }
 

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::dpc;
 use super::io::request::{self, Done, Request};
-use super::irql::called;
+use super::irql::{called, called_from};
+use super::lock_order::none_across;
 use super::pool::{self, Owner};
 use super::spin_lock::{acquire, release};
 use super::status::{
@@ -143,6 +144,13 @@ impl Irps {
     /// Whether a packet that the I/O manager made and that `wanted` chooses is still pending.
     pub(crate) fn any(&self, wanted: impl Fn(&Request) -> bool) -> bool {
         self.records.lock().values().any(|record| record.request.as_deref().is_some_and(&wanted))
+    }
+
+    /// Where the driver was last seen with a pending packet that `wanted` chooses, if that is known.
+    pub(crate) fn left_at(&self, wanted: impl Fn(&Request) -> bool) -> Vec<usize> {
+        let records = self.records.lock();
+        let request = records.values().filter_map(|record| record.request.as_deref()).find(|request| wanted(request));
+        request.map(Request::left_at).filter(|site| *site != 0).map(|site| site - 1).into_iter().collect()
     }
 
     /// Ends every request of a machine that has stopped: its issuer is told, its memory stays.
@@ -359,7 +367,7 @@ pub(crate) fn send(irp: &IRP, call: &str) {
 }
 
 pub(crate) extern "win64" fn IofCallDriver(device: &DEVICE_OBJECT, irp: &IRP) -> NTSTATUS {
-    called("IofCallDriver", DISPATCH_LEVEL);
+    none_across(called("IofCallDriver", DISPATCH_LEVEL), "IofCallDriver");
     let device = ptr::from_ref(device).cast_mut();
     send(irp, "IofCallDriver");
     irp.current().DeviceObject.set(device);
@@ -368,6 +376,7 @@ pub(crate) extern "win64" fn IofCallDriver(device: &DEVICE_OBJECT, irp: &IRP) ->
 
 pub(crate) extern "win64" fn IofCompleteRequest(irp: &IRP, _boost: i8) {
     let current = called("IofCompleteRequest", DISPATCH_LEVEL);
+    none_across(current, current.call.get());
     expect(irp, Phase::Sent, "IofCompleteRequest");
     let status = irp.IoStatus.Status.get();
     if status == STATUS_PENDING || status == -1 {
@@ -436,7 +445,7 @@ pub(crate) extern "win64" fn IoAcquireCancelSpinLock(irql: &std::cell::Cell<KIRQ
 }
 
 pub(crate) extern "win64" fn IoReleaseCancelSpinLock(irql: KIRQL) {
-    let current = called("IoReleaseCancelSpinLock", DISPATCH_LEVEL);
+    let current = called_from("IoReleaseCancelSpinLock", DISPATCH_LEVEL, DISPATCH_LEVEL);
     release(current, &current.kernel.irps.cancel_lock);
     current.irql.set(irql);
     dpc::retire(current);
@@ -444,6 +453,7 @@ pub(crate) extern "win64" fn IoReleaseCancelSpinLock(irql: KIRQL) {
 
 pub(crate) extern "win64" fn IoCancelIrp(irp: &IRP) -> u8 {
     let current = called("IoCancelIrp", DISPATCH_LEVEL);
+    none_across(current, "IoCancelIrp");
     if irp.Type.get() != IO_TYPE_IRP || current.kernel.irps.phase(irp).is_none() {
         violate(Rule::Irp, "IoCancelIrp: the IRP was never allocated, or it has been freed");
     }

@@ -3,7 +3,7 @@
 use super::dpc;
 use super::types::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, KIRQL};
 use crate::guard::{escape, violate};
-use crate::image::Export;
+use crate::image::{Export, unwind};
 use crate::thread::{Current, current};
 use crate::violation::Rule;
 
@@ -16,9 +16,21 @@ pub(crate) fn called<'a>(name: &'static str, highest: KIRQL) -> &'a Current {
         escape();
     }
     current.call.set(name);
+    unwind::note_call(current);
     let irql = current.irql.get();
     if irql > highest {
         violate(Rule::Irql, format!("{name} was called at IRQL {irql}; it may be called at {highest} or below"));
+    }
+    current
+}
+
+/// As [`called`], for functions that have a lowest IRQL, too: those that leave the IRQL as it is while a spin lock is held.
+#[inline]
+pub(crate) fn called_from<'a>(name: &'static str, lowest: KIRQL, highest: KIRQL) -> &'a Current {
+    let current = called(name, highest);
+    let irql = current.irql.get();
+    if irql < lowest {
+        violate(Rule::Irql, format!("{name} was called at IRQL {irql}; it may be called at {lowest} or above"));
     }
     current
 }
@@ -46,7 +58,7 @@ pub(crate) extern "win64" fn KeLowerIrql(new: KIRQL) {
     if new > old {
         violate(Rule::Irql, format!("KeLowerIrql from {old} to {new} raises it"));
     }
-    if new < DISPATCH_LEVEL && !current.spin_locks.borrow().is_empty() {
+    if new < DISPATCH_LEVEL && current.spin_locks() != 0 {
         violate(Rule::SpinLock, format!("KeLowerIrql to {new} while a spin lock is held"));
     }
     current.irql.set(new);

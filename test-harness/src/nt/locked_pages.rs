@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use parking_lot::Mutex;
 
+use crate::image::unwind::{Site, known, site};
+
 /// A locking of pages.
 struct Lock {
     /// Tells it from others of the same list.
@@ -14,6 +16,7 @@ struct Lock {
     process: usize,
     /// Partial lists built from it that have mappings of their own.
     mappings: usize,
+    site: Site,
 }
 
 /// What a partial list was built from.
@@ -89,7 +92,7 @@ impl LockedPages {
         let mut state = self.0.lock();
         state.serials += 1;
         let serial = state.serials;
-        state.locks.insert(list, Lock { serial, process, mappings: 0 });
+        state.locks.insert(list, Lock { serial, process, mappings: 0, site: site() });
     }
 
     /// Whether the list can be unlocked, and then it is.
@@ -190,6 +193,13 @@ impl LockedPages {
     /// Lists whose pages are locked, of a process or (0) of the system.
     pub(crate) fn of_process(&self, process: usize) -> usize {
         self.0.lock().locks.values().filter(|lock| lock.process == process).count()
+    }
+
+    /// Where the driver locked the oldest list of a process.
+    pub(crate) fn site_of(&self, process: usize) -> Vec<usize> {
+        let state = self.0.lock();
+        let oldest = state.locks.values().filter(|lock| lock.process == process).min_by_key(|lock| lock.serial);
+        oldest.map_or_else(Vec::new, |lock| known(lock.site))
     }
 
     /// All lists whose pages are locked.

@@ -123,6 +123,7 @@ pub(crate) fn lock(mdl: &MDL, access: Access) -> bool {
     number_pages(mdl);
     set(mdl, MDL_PAGES_LOCKED);
     let current = current();
+    current.kernel.paging.lock(mdl.virtual_address() as usize);
     let of_the_system = current.kernel.pool.block_at(mdl.virtual_address() as usize).is_some();
     let process = if of_the_system { ptr::null_mut() } else { current.thread.process.body() };
     mdl.Process.set(process);
@@ -149,6 +150,7 @@ pub(crate) fn unlock(mdl: &MDL) {
             violate(Rule::Mdl, "the pages are unlocked while a partial MDL over them is mapped (MmPrepareMdlForReuse)")
         }
     }
+    kernel().paging.unlock(mdl.virtual_address() as usize);
     clear(mdl, MDL_PAGES_LOCKED | MDL_MAPPED_TO_SYSTEM_VA | MDL_WRITE_OPERATION);
     mdl.MappedSystemVa.set(ptr::null_mut());
 }
@@ -249,6 +251,9 @@ pub(crate) extern "win64" fn MmBuildMdlForNonPagedPool(mdl: &MDL) {
         violate(Rule::Mdl, "MmBuildMdlForNonPagedPool of a list that is built already");
     }
     let (start, length) = (mdl.virtual_address() as usize, mdl.ByteCount.get() as usize);
+    if current.kernel.paging.contains(start) {
+        violate(Rule::PagedMemory, "MmBuildMdlForNonPagedPool of pageable memory");
+    }
     if let Some(block) = current.kernel.pool.block_at(start)
         && start + length > block.end
     {

@@ -13,10 +13,12 @@ pub mod etw;
 pub(crate) mod io;
 pub(crate) mod irp;
 pub(crate) mod irql;
+pub(crate) mod lock_order;
 pub(crate) mod locked_pages;
 pub(crate) mod mdl;
 pub(crate) mod mutex;
 pub(crate) mod object;
+pub(crate) mod paging;
 pub mod pool;
 pub(crate) mod privilege;
 pub mod process;
@@ -36,7 +38,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use crate::image::Export;
+use crate::image::{Export, Sealed, Thunks};
 
 /// A module's list of exported functions: each name with its address.
 macro_rules! exports {
@@ -81,6 +83,29 @@ fn table() -> &'static HashMap<&'static str, Export> {
         let functions = modules.into_iter().flatten().copied();
         functions.chain(object::type_variables()).chain(runtime::variables()).collect()
     })
+}
+
+/// Every function that ntoskrnl.exe exports.
+#[cfg(test)]
+fn functions() -> Vec<(&'static str, usize)> {
+    table().iter().filter_map(|(name, export)| Some((*name, export.code()?))).collect()
+}
+
+/// Where an export of ntoskrnl.exe begins that a driver asks for by name: it is entered as an import is.
+fn routine(name: &str) -> Option<usize> {
+    type Routines = (HashMap<&'static str, usize>, Sealed);
+    static ROUTINES: OnceLock<Option<Routines>> = OnceLock::new();
+    let made = ROUTINES.get_or_init(|| {
+        let mut thunks = Thunks::new(table().len()).ok()?;
+        let mut entry = |export: &Export| match export {
+            Export::Function(function) => thunks.entry(function.0 as usize),
+            Export::Bare(function) => thunks.jump(function.0 as usize),
+            Export::Data(address) => *address,
+        };
+        let entries = table().iter().map(|(name, export)| (*name, entry(export))).collect();
+        Some((entries, thunks.seal().ok()?))
+    });
+    made.as_ref()?.0.get(name).copied()
 }
 
 /// The export of a system module by name. Functions that hal.dll used to export are found here, too.

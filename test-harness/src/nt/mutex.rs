@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject, initialize_header};
-use super::irql::called;
+use super::irql::{called, called_from};
+use super::lock_order::{LockKind, acquired, released, wanted};
 use super::types::{
-    APC_LEVEL, DISPATCH_LEVEL, EVENT_SYNCHRONIZATION_OBJECT, EX_RUNDOWN_REF, FAST_MUTEX, HIGH_LEVEL, KEVENT, PVOID,
+    APC_LEVEL, DISPATCH_LEVEL, EVENT_SYNCHRONIZATION_OBJECT, EX_RUNDOWN_REF, FAST_MUTEX, KEVENT, PASSIVE_LEVEL, PVOID,
     Zeroed,
 };
 use crate::guard::violate;
@@ -29,17 +30,21 @@ fn acquire(current: &Current, mutex: &FAST_MUTEX, call: &'static str) {
     if mutex.Owner.load(Ordering::Acquire) == current.thread.id {
         violate(Rule::Lock, format!("{call}: the thread owns this mutex already"));
     }
+    let address = std::ptr::from_ref(mutex) as usize;
+    wanted(current, address);
     if mutex.Count.fetch_sub(1, Ordering::AcqRel) != 1 {
         mutex.Contention.set(mutex.Contention.get().wrapping_add(1));
         KeWaitForSingleObject(&mutex.Event.Header, 0, 0, 0, None);
     }
     mutex.Owner.store(current.thread.id, Ordering::Release);
+    acquired(current, address, LockKind::Mutex);
 }
 
 fn release(current: &Current, mutex: &FAST_MUTEX, call: &'static str) {
     if mutex.Owner.swap(0, Ordering::AcqRel) != current.thread.id {
         violate(Rule::Lock, format!("{call}: the thread does not own this mutex"));
     }
+    released(current, std::ptr::from_ref(mutex) as usize);
     if mutex.Count.fetch_add(1, Ordering::AcqRel) < 0 {
         KeSetEvent(&mutex.Event, 0, 0);
     }
@@ -53,10 +58,7 @@ pub(crate) extern "win64" fn ExAcquireFastMutex(mutex: &FAST_MUTEX) {
 }
 
 pub(crate) extern "win64" fn ExReleaseFastMutex(mutex: &FAST_MUTEX) {
-    let current = called("ExReleaseFastMutex", APC_LEVEL);
-    if current.irql.get() != APC_LEVEL {
-        violate(Rule::Irql, format!("ExReleaseFastMutex at IRQL {}", current.irql.get()));
-    }
+    let current = called_from("ExReleaseFastMutex", APC_LEVEL, APC_LEVEL);
     let old = mutex.OldIrql.get();
     release(current, mutex, "ExReleaseFastMutex");
     current.irql.set(u8::try_from(old).unwrap_or(APC_LEVEL));
@@ -69,6 +71,7 @@ pub(crate) extern "win64" fn ExTryToAcquireFastMutex(mutex: &FAST_MUTEX) -> u8 {
     }
     mutex.OldIrql.set(current.irql.replace(APC_LEVEL).into());
     mutex.Owner.store(current.thread.id, Ordering::Release);
+    acquired(current, std::ptr::from_ref(mutex) as usize, LockKind::Mutex);
     1
 }
 
@@ -85,14 +88,17 @@ pub(crate) extern "win64" fn ExReleaseFastMutexUnsafe(mutex: &FAST_MUTEX) {
 }
 
 pub(crate) extern "win64" fn KeInitializeGuardedMutex(mutex: &FAST_MUTEX) {
+    called("KeInitializeGuardedMutex", APC_LEVEL);
     ExInitializeFastMutex(mutex);
 }
 
 pub(crate) extern "win64" fn KeAcquireGuardedMutex(mutex: &FAST_MUTEX) {
+    called("KeAcquireGuardedMutex", APC_LEVEL);
     ExAcquireFastMutex(mutex);
 }
 
 pub(crate) extern "win64" fn KeReleaseGuardedMutex(mutex: &FAST_MUTEX) {
+    called("KeReleaseGuardedMutex", APC_LEVEL);
     ExReleaseFastMutex(mutex);
 }
 
@@ -108,7 +114,7 @@ struct Waiter {
 }
 
 pub(crate) extern "win64" fn ExInitializeRundownProtection(rundown: &EX_RUNDOWN_REF) {
-    called("ExInitializeRundownProtection", HIGH_LEVEL);
+    called("ExInitializeRundownProtection", APC_LEVEL);
     rundown.Count.store(0, Ordering::Release);
 }
 
@@ -125,7 +131,7 @@ pub(crate) extern "win64" fn ExAcquireRundownProtection(rundown: &EX_RUNDOWN_REF
 
 pub(crate) extern "win64" fn ExReleaseRundownProtection(rundown: &EX_RUNDOWN_REF) {
     called("ExReleaseRundownProtection", DISPATCH_LEVEL);
-    let held = |count: usize| (count & RUNNING_DOWN == 0 && count >= REFERENCE).then_some(count - REFERENCE);
+    let held = |count: usize| (count & RUNNING_DOWN == 0 && count >= REFERENCE).then(|| count - REFERENCE);
     let Err(count) = rundown.Count.fetch_update(Ordering::AcqRel, Ordering::Acquire, held) else { return };
     let waiter = (count & !RUNNING_DOWN) as *const Waiter;
     if waiter.is_null() {
@@ -180,7 +186,7 @@ pub(crate) extern "win64" fn IoInitializeRemoveLockEx(
     _high: u32,
     size: u32,
 ) {
-    called("IoInitializeRemoveLockEx", HIGH_LEVEL);
+    called("IoInitializeRemoveLockEx", PASSIVE_LEVEL);
     if (size as usize) < size_of::<IO_REMOVE_LOCK>() {
         violate(Rule::Lock, format!("IoInitializeRemoveLockEx with a size of {size}"));
     }
@@ -205,7 +211,7 @@ pub(crate) extern "win64" fn IoReleaseRemoveLockEx(lock: &IO_REMOVE_LOCK, _tag: 
 }
 
 pub(crate) extern "win64" fn IoReleaseRemoveLockAndWaitEx(lock: &IO_REMOVE_LOCK, _tag: PVOID, _size: u32) {
-    called("IoReleaseRemoveLockAndWaitEx", super::types::PASSIVE_LEVEL);
+    called("IoReleaseRemoveLockAndWaitEx", PASSIVE_LEVEL);
     ExReleaseRundownProtection(&lock.rundown);
     ExWaitForRundownProtectionRelease(&lock.rundown);
     lock.removed.store(current().thread.id, Ordering::Release);

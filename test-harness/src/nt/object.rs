@@ -22,6 +22,7 @@ use super::types::{
 use super::{io, registry};
 use crate::guard::violate;
 use crate::image::Export;
+use crate::image::unwind::{NOWHERE, Site, known, site};
 use crate::kernel::Kernel;
 use crate::nt::process::Process;
 use crate::thread::current;
@@ -57,6 +58,8 @@ pub(crate) struct HandleEntry {
     pub(crate) body: usize,
     pub(crate) kind: Kind,
     pub(crate) access: ACCESS_MASK,
+    /// Where the driver opened it, if one did.
+    site: Site,
 }
 
 /// The handle table of a process. Handles are multiples of four, and not used again soon.
@@ -222,7 +225,15 @@ pub(crate) fn open(kernel: &Kernel, process: &Process, body: usize, access: ACCE
         object.handles += 1;
         object.kind
     };
-    Some(process.handles.lock().insert(HandleEntry { body, kind, access }))
+    Some(process.handles.lock().insert(HandleEntry { body, kind, access, site: site() }))
+}
+
+/// How many kernel handles are open, and where the driver opened the oldest.
+pub(crate) fn kernel_handles(kernel: &Kernel) -> (usize, Vec<usize>) {
+    let system = kernel.processes.system(kernel);
+    let handles = system.handles.lock();
+    let oldest = handles.entries.values().next();
+    (handles.len(), oldest.map_or_else(Vec::new, |entry| known(entry.site)))
 }
 
 /// A kernel handle with all access.
@@ -327,7 +338,7 @@ pub(crate) extern "win64" fn ObReferenceObjectByHandle(
         _ => None,
     };
     let entry = match pseudo {
-        Some((kind, body)) => HandleEntry { body, kind, access: ACCESS_MASK::MAX },
+        Some((kind, body)) => HandleEntry { body, kind, access: ACCESS_MASK::MAX, site: NOWHERE },
         // A user's handle value can never name a kernel handle.
         None if mode != KERNEL_MODE && handle & KERNEL_HANDLE == KERNEL_HANDLE => return STATUS_INVALID_HANDLE,
         None => match look_up(kernel, handle) {

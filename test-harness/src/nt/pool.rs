@@ -17,10 +17,10 @@ use super::locked_pages::Remnant;
 use super::types::{APC_LEVEL, DISPATCH_LEVEL, PAGE_SIZE, PVOID};
 use crate::guard::violate;
 use crate::image::Export;
-use crate::image::unwind::{self, Backtrace};
+use crate::image::unwind::{self, NOWHERE, Site, site};
 use crate::kernel::Kernel;
 use crate::memory::{Access, Mapping, page_up};
-use crate::thread::{current, try_current};
+use crate::thread::current;
 use crate::violation::Rule;
 
 /// Classes of 1, 2, 4, ... data pages.
@@ -42,6 +42,35 @@ const GARBAGE: u8 = 0xa5;
 /// Larger uninitialized blocks are left as they are.
 const GARBAGE_MAXIMUM: usize = PAGE_SIZE;
 
+/// On which side of a block its guard page lies: each finds what the other leaves to the fence that is checked at the free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolGuard {
+    /// Behind every block, which ends at it but for the rounding to 16 bytes.
+    #[default]
+    After,
+    /// Before every block.
+    Before,
+    /// On either side, by this seed.
+    Alternating(u64),
+}
+
+impl PoolGuard {
+    /// Whether the n-th allocation has it before itself.
+    fn is_before(self, allocation: usize) -> bool {
+        match self {
+            PoolGuard::After => false,
+            PoolGuard::Before => true,
+            PoolGuard::Alternating(seed) => {
+                // The finalizer of splitmix64.
+                let mut x = seed.wrapping_add((allocation as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                (x ^ (x >> 31)) & 1 != 0
+            }
+        }
+    }
+}
+
 /// Whose block it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -57,9 +86,6 @@ enum State {
     Freed,
 }
 
-/// Frames kept of an allocation's or a free's callers.
-const SITE: usize = 6;
-
 #[derive(Clone, Copy)]
 struct Slot {
     state: State,
@@ -68,8 +94,8 @@ struct Slot {
     size: usize,
     tag: u32,
     owner: Owner,
-    allocated: [usize; SITE],
-    freed: [usize; SITE],
+    allocated: Site,
+    freed: Site,
 }
 
 struct Class {
@@ -91,7 +117,7 @@ impl Class {
     }
 
     fn slot_of(&self, address: usize) -> Option<(u32, &Slot)> {
-        let index = (address - self.start) / self.stride();
+        let index = address.checked_sub(self.start)? / self.stride();
         Some((u32::try_from(index).ok()?, self.slots.get(index)?))
     }
 }
@@ -100,6 +126,7 @@ impl Class {
 pub(crate) struct Pool {
     memory: Mapping,
     guarded: bool,
+    guard: PoolGuard,
     classes: Vec<Mutex<Class>>,
     live_bytes: AtomicUsize,
     live_blocks: AtomicUsize,
@@ -137,29 +164,16 @@ pub(crate) const fn tag(name: [u8; 4]) -> u32 {
     u32::from_le_bytes(name)
 }
 
-fn site() -> [usize; SITE] {
-    let mut frames = [0; SITE];
-    if let Some(current) = try_current() {
-        let mut backtrace = Backtrace::EMPTY;
-        unwind::callers(current, &mut backtrace, SITE);
-        frames[..backtrace.frames().len()].copy_from_slice(backtrace.frames());
-    }
-    frames
-}
-
-fn known(site: [usize; SITE]) -> Vec<usize> {
-    site.into_iter().filter(|address| *address != 0).collect()
-}
-
 impl Pool {
-    pub(crate) fn new(guarded: bool) -> io::Result<Self> {
+    pub(crate) fn new(guarded: bool, guard: PoolGuard) -> io::Result<Self> {
         let memory = Mapping::new(2 * SIZES * REGION, Access::None)?;
         let classes = (0..2 * SIZES).map(|index| {
             let pages = 1 << (index % SIZES);
             Mutex::new(Class {
                 guarded: index < SIZES,
                 pages,
-                start: memory.base() + index * REGION,
+                // The first block, too, has an inaccessible page before it.
+                start: memory.base() + index * REGION + PAGE_SIZE,
                 slots: Vec::new(),
                 freed: VecDeque::new(),
                 quarantine: if guarded { (QUARANTINE / (pages * PAGE_SIZE)).clamp(2, 2048) } else { 0 },
@@ -167,7 +181,7 @@ impl Pool {
         });
         let classes = classes.collect();
         let (live_bytes, live_blocks, allocations) = Default::default();
-        Ok(Self { memory, guarded, classes, live_bytes, live_blocks, allocations })
+        Ok(Self { memory, guarded, guard, classes, live_bytes, live_blocks, allocations })
     }
 
     /// A block of at least one byte, aligned to 16 bytes, or to a page from a page's size on. None if there is no memory.
@@ -181,12 +195,13 @@ impl Pool {
         let guarded = self.guarded && GUARDED.load(Ordering::Relaxed) < GUARDED_MAXIMUM;
         let index = index + if guarded { 0 } else { SIZES };
         let allocated = site();
+        let before_it = guarded && self.guard.is_before(self.allocations.load(Ordering::Relaxed));
         let start = {
             let mut class = self.classes[index].lock();
             let reused = if class.freed.len() > class.quarantine { class.freed.pop_front() } else { None };
             let slot = match reused {
                 Some(slot) => slot,
-                None if (class.slots.len() + 1) * class.stride() > REGION => return None,
+                None if (class.slots.len() + 1) * class.stride() + PAGE_SIZE > REGION => return None,
                 None => u32::try_from(class.slots.len()).ok()?,
             };
             let end = class.slot_end(slot);
@@ -199,8 +214,8 @@ impl Pool {
             {
                 return None;
             }
-            let start = if size < PAGE_SIZE { end - size.next_multiple_of(16) } else { end - used };
-            let entry = Slot { state: State::Live, guarded, start, size, tag, owner, allocated, freed: [0; SITE] };
+            let start = if size < PAGE_SIZE && !before_it { end - size.next_multiple_of(16) } else { end - used };
+            let entry = Slot { state: State::Live, guarded, start, size, tag, owner, allocated, freed: NOWHERE };
             if fresh {
                 class.slots.push(entry);
             } else {
@@ -261,7 +276,7 @@ impl Pool {
             let offset = changed.cast_signed() - address.cast_signed();
             let text =
                 format!("the byte at offset {offset} of a block of {size} ({}) was overwritten", tag_name(slot.tag));
-            return Err((Rule::PoolOverrun, text));
+            return Err((beyond(offset), text));
         }
         let entry = &mut class.slots[index as usize];
         (entry.state, entry.freed) = (State::Freed, freed);
@@ -300,12 +315,20 @@ impl Pool {
     /// What an address in the pool's range that faulted is.
     pub(crate) fn describe(&self, address: usize) -> Option<(Rule, String)> {
         let class = self.class_of(address)?.lock();
-        let (_, slot) = class.slot_of(address)?;
+        let at = class.slot_of(address);
+        let next = class.slots.get(at.map_or(0, |(index, _)| index as usize + 1));
+        // A guard page lies behind one block and before another: the nearer one is meant.
+        let distance = |slot: &Slot| match address {
+            address if address < slot.start => slot.start - address,
+            address => address.saturating_sub(slot.start + slot.size - 1),
+        };
+        let nearer = |slot: &&Slot| at.is_none_or(|(_, own)| distance(slot) < distance(own));
+        let slot = next.filter(nearer).or(at.map(|(_, slot)| slot))?;
         let offset = address.cast_signed() - slot.start.cast_signed();
         let (size, tag) = (slot.size, tag_name(slot.tag));
         Some(match slot.state {
             State::Freed => (Rule::UseAfterFree, format!("offset {offset} of a freed block of {size} ({tag})")),
-            State::Live => (Rule::PoolOverrun, format!("offset {offset} of a block of {size} ({tag})")),
+            State::Live => (beyond(offset), format!("offset {offset} of a block of {size} ({tag})")),
         })
     }
 
@@ -323,7 +346,11 @@ impl Pool {
         for class in &self.classes {
             let class = class.lock();
             let live = class.slots.iter().filter(|slot| slot.state == State::Live && slot.owner == owner);
-            blocks.extend(live.map(|slot| LiveBlock { size: slot.size, tag: slot.tag, site: known(slot.allocated) }));
+            blocks.extend(live.map(|slot| LiveBlock {
+                size: slot.size,
+                tag: slot.tag,
+                site: unwind::known(slot.allocated),
+            }));
         }
         blocks
     }
@@ -356,6 +383,11 @@ impl Drop for Pool {
     }
 }
 
+/// The rule that an access at an offset outside of its block breaks.
+const fn beyond(offset: isize) -> Rule {
+    if offset < 0 { Rule::PoolUnderrun } else { Rule::PoolOverrun }
+}
+
 /// The fence before a block, inside its first page.
 fn before(start: usize) -> Range<usize> {
     let page = start & !(PAGE_SIZE - 1);
@@ -380,6 +412,10 @@ fn changed(fence: Range<usize>) -> Option<usize> {
 
 /// Frees a block for whoever calls; a violation ends the call.
 pub(crate) fn free(kernel: &Kernel, block: PVOID, tag: u32) {
+    if kernel.paging.contains(block as usize) {
+        check_paged(current().call.get());
+        kernel.paging.remove(block as usize);
+    }
     match kernel.pool.retire(block, tag) {
         // Before another thread gets the block, and has such things in it.
         Ok(range) => {
@@ -393,6 +429,7 @@ pub(crate) fn free(kernel: &Kernel, block: PVOID, tag: u32) {
 /// Memory that is being freed, or goes with an unloaded image, must hold nothing that the kernel still uses.
 pub(crate) fn check_contents(kernel: &Kernel, range: &Range<usize>) {
     kernel.irps.forget_in(range);
+    kernel.lock_order.forget_in(range);
     if kernel.dispatcher.is_waited_on(range) {
         violate(Rule::DispatcherObject, "a thread waits for an object in the freed memory");
     }
@@ -410,9 +447,9 @@ pub(crate) fn check_contents(kernel: &Kernel, range: &Range<usize>) {
         };
         violate(rule, format!("the freed memory holds an MDL {what}"));
     }
-    let held = current().spin_locks.borrow().iter().any(|lock| range.contains(lock));
+    let held = current().locks.borrow().iter().any(|held| range.contains(&held.address));
     if held {
-        violate(Rule::SpinLock, "the freed memory holds a spin lock that is held");
+        violate(Rule::SpinLock, "the freed memory holds a lock that is held");
     }
 }
 
@@ -423,31 +460,46 @@ const POOL_FLAG_PAGED: u64 = 0x100;
 /// PagedPool and its variants have the low bit set (POOL_TYPE).
 const PAGED_POOL: u32 = 1;
 
-fn check_irql(call: &str, paged: bool) {
+/// Whether a POOL_TYPE is one of paged pool.
+pub(crate) const fn is_paged(pool_type: u32) -> bool {
+    pool_type & PAGED_POOL != 0
+}
+
+fn check_paged(call: &str) {
     let irql = current().irql.get();
-    if paged && irql > APC_LEVEL {
-        violate(Rule::Irql, format!("{call} of paged pool at IRQL {irql}"));
+    if irql > APC_LEVEL {
+        violate(Rule::PagedMemory, format!("{call} of paged pool at IRQL {irql}"));
     }
+}
+
+/// A driver's block of either pool. None if there is no memory.
+pub(crate) fn allocate(kernel: &Kernel, size: usize, tag: u32, zeroed: bool, paged: bool) -> Option<PVOID> {
+    if paged {
+        check_paged(current().call.get());
+    }
+    if kernel.faults.allocation_fails() {
+        return None;
+    }
+    let block = kernel.pool.allocate(size, tag, Owner::Driver, zeroed)?;
+    if paged && kernel.options.guarded_pool {
+        kernel.paging.add(block as usize, size, Access::ReadWrite);
+    }
+    Some(block)
 }
 
 pub(crate) extern "win64" fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> PVOID {
     let current = called("ExAllocatePool2", DISPATCH_LEVEL);
     let kinds = flags & (POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED);
-    check_irql("ExAllocatePool2", kinds == POOL_FLAG_PAGED);
-    if !kinds.is_power_of_two() || tag == 0 || size == 0 || current.kernel.faults.allocation_fails() {
+    if !kinds.is_power_of_two() || tag == 0 || size == 0 {
         return std::ptr::null_mut();
     }
     let zeroed = flags & POOL_FLAG_UNINITIALIZED == 0;
-    current.kernel.pool.allocate(size, tag, Owner::Driver, zeroed).unwrap_or(std::ptr::null_mut())
+    allocate(&current.kernel, size, tag, zeroed, kinds == POOL_FLAG_PAGED).unwrap_or(std::ptr::null_mut())
 }
 
 pub(crate) extern "win64" fn ExAllocatePoolWithTag(kind: u32, size: usize, tag: u32) -> PVOID {
     let current = called("ExAllocatePoolWithTag", DISPATCH_LEVEL);
-    check_irql("ExAllocatePoolWithTag", kind & PAGED_POOL != 0);
-    if current.kernel.faults.allocation_fails() {
-        return std::ptr::null_mut();
-    }
-    current.kernel.pool.allocate(size, tag, Owner::Driver, false).unwrap_or(std::ptr::null_mut())
+    allocate(&current.kernel, size, tag, false, is_paged(kind)).unwrap_or(std::ptr::null_mut())
 }
 
 pub(crate) extern "win64" fn ExFreePoolWithTag(block: PVOID, tag: u32) {
@@ -470,7 +522,7 @@ mod tests {
     const TAG: u32 = tag(*b"Test");
 
     fn pool() -> Pool {
-        Pool::new(true).unwrap()
+        Pool::new(true, PoolGuard::After).unwrap()
     }
 
     #[test]
@@ -511,7 +563,7 @@ mod tests {
             // SAFETY: the fences lie in the block's own page.
             unsafe { fence.write(0) };
             let (rule, text) = pool.free(block, 0).unwrap_err();
-            assert_eq!(rule, Rule::PoolOverrun);
+            assert_eq!(rule, if offset < 0 { Rule::PoolUnderrun } else { Rule::PoolOverrun });
             assert!(text.contains(&format!("offset {offset} ")), "{text}");
         }
     }

@@ -12,8 +12,8 @@ use super::irql::called;
 use super::object::{self, Handles, Kind};
 use super::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
 use super::types::{
-    APC_LEVEL, CLIENT_ID, DISPATCH_LEVEL, EPROCESS, ETHREAD, HANDLE, IRP, NTSTATUS, PASSIVE_LEVEL, PEPROCESS, PETHREAD,
-    PROCESS_OBJECT, PVOID, THREAD_OBJECT,
+    CLIENT_ID, DISPATCH_LEVEL, EPROCESS, ETHREAD, HANDLE, HIGH_LEVEL, IRP, NTSTATUS, PASSIVE_LEVEL, PEPROCESS,
+    PETHREAD, PROCESS_OBJECT, PVOID, THREAD_OBJECT,
 };
 use crate::guard::{callout, escape};
 use crate::image::Export;
@@ -201,37 +201,37 @@ pub(crate) extern "win64" fn PsCreateSystemThread(
 }
 
 pub(crate) extern "win64" fn PsTerminateSystemThread(_status: NTSTATUS) -> NTSTATUS {
-    called("PsTerminateSystemThread", APC_LEVEL);
+    called("PsTerminateSystemThread", PASSIVE_LEVEL);
     escape()
 }
 
 pub(crate) extern "win64" fn PsGetCurrentProcessId() -> HANDLE {
-    called("PsGetCurrentProcessId", DISPATCH_LEVEL).thread.process.id
+    called("PsGetCurrentProcessId", HIGH_LEVEL).thread.process.id
 }
 
 pub(crate) extern "win64" fn PsGetCurrentThreadId() -> HANDLE {
-    called("PsGetCurrentThreadId", DISPATCH_LEVEL).thread.id
+    called("PsGetCurrentThreadId", HIGH_LEVEL).thread.id
 }
 
 pub(crate) extern "win64" fn PsGetProcessId(process: &EPROCESS) -> HANDLE {
-    called("PsGetProcessId", DISPATCH_LEVEL);
+    called("PsGetProcessId", HIGH_LEVEL);
     process.UniqueProcessId.get()
 }
 
 pub(crate) extern "win64" fn IoGetCurrentProcess() -> PEPROCESS {
-    called("IoGetCurrentProcess", DISPATCH_LEVEL).thread.process.body()
+    called("IoGetCurrentProcess", HIGH_LEVEL).thread.process.body()
 }
 
 pub(crate) extern "win64" fn PsGetCurrentProcess() -> PEPROCESS {
-    called("PsGetCurrentProcess", DISPATCH_LEVEL).thread.process.body()
+    called("PsGetCurrentProcess", HIGH_LEVEL).thread.process.body()
 }
 
 pub(crate) extern "win64" fn PsGetCurrentThread() -> PETHREAD {
-    called("PsGetCurrentThread", DISPATCH_LEVEL).thread.body()
+    called("PsGetCurrentThread", HIGH_LEVEL).thread.body()
 }
 
 pub(crate) extern "win64" fn KeGetCurrentThread() -> PETHREAD {
-    called("KeGetCurrentThread", DISPATCH_LEVEL).thread.body()
+    called("KeGetCurrentThread", HIGH_LEVEL).thread.body()
 }
 
 pub(crate) extern "win64" fn KeGetCurrentProcessorNumberEx(number: Option<&mut [u8; 4]>) -> u32 {

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use super::irql::called;
 use super::status::{STATUS_SUCCESS, STATUS_UNSUCCESSFUL};
 use super::strings::text;
-use super::types::{HIGH_LEVEL, NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
+use super::types::{APC_LEVEL, HIGH_LEVEL, NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
 use crate::guard::violate;
 use crate::image::Export;
 use crate::thread::{DRIVER_STACK, current};
@@ -184,15 +184,11 @@ pub(crate) extern "win64" fn RtlGetVersion(information: &RTL_OSVERSIONINFOW) -> 
 
 pub(crate) extern "win64" fn MmGetSystemRoutineAddress(name: &UNICODE_STRING) -> PVOID {
     called("MmGetSystemRoutineAddress", PASSIVE_LEVEL);
-    match super::find("ntoskrnl.exe", &text(name)) {
-        Some(Export::Function(function) | Export::Bare(function)) => function.0 as PVOID,
-        Some(Export::Data(address)) => address as PVOID,
-        None => std::ptr::null_mut(),
-    }
+    super::routine(&text(name)).map_or(std::ptr::null_mut(), |address| address as PVOID)
 }
 
 pub(crate) extern "win64" fn MmIsDriverVerifying(_driver: PVOID) -> u32 {
-    called("MmIsDriverVerifying", super::types::DISPATCH_LEVEL);
+    called("MmIsDriverVerifying", APC_LEVEL);
     0
 }
 

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::dpc;
-use super::irql::called;
+use super::irql::{called, called_from};
+use super::lock_order::{LockKind, acquired, check_duration, released, wanted};
 use super::types::{DISPATCH_LEVEL, HIGH_LEVEL, KIRQL, KLOCK_QUEUE_HANDLE, KSPIN_LOCK};
 use crate::guard::{escape, violate};
 use crate::image::Export;
-use crate::thread::{Current, current};
+use crate::thread::Current;
 use crate::violation::Rule;
 
 /// How long a spin lock may be held against a waiter.
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Takes the lock; the IRQL is the caller's business.
 pub(super) fn acquire(current: &Current, lock: &KSPIN_LOCK) {
     let me = current.thread.id;
+    if lock.load(Ordering::Relaxed) != me {
+        wanted(current, ptr::from_ref(lock) as usize);
+    }
     let mut spins = 0_u32;
     let mut since = None;
     while let Err(owner) = lock.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
@@ -41,23 +45,18 @@ pub(super) fn acquire(current: &Current, lock: &KSPIN_LOCK) {
         }
         std::thread::yield_now();
     }
-    current.spin_locks.borrow_mut().push(ptr::from_ref(lock) as usize);
+    acquired(current, ptr::from_ref(lock) as usize, LockKind::Spin);
 }
 
 /// Gives the lock back.
 pub(super) fn release(current: &Current, lock: &KSPIN_LOCK) {
     let call = current.call.get();
-    let irql = current.irql.get();
-    if irql < DISPATCH_LEVEL {
-        violate(Rule::Irql, format!("{call} at IRQL {irql}: a spin lock is held at DISPATCH_LEVEL"));
-    }
     let address = ptr::from_ref(lock) as usize;
-    let held = current.spin_locks.borrow().iter().rposition(|held| *held == address);
-    match held {
-        Some(index) => drop(current.spin_locks.borrow_mut().remove(index)),
-        None => violate(Rule::SpinLock, format!("{call}: the thread does not hold this spin lock")),
-    }
+    let Some(held) = released(current, address) else {
+        violate(Rule::SpinLock, format!("{call}: the thread does not hold this spin lock"))
+    };
     lock.store(0, Ordering::Release);
+    check_duration(current, &held);
 }
 
 pub(crate) extern "win64" fn KeInitializeSpinLock(lock: &KSPIN_LOCK) {
@@ -73,38 +72,35 @@ pub(crate) extern "win64" fn KeAcquireSpinLockRaiseToDpc(lock: &KSPIN_LOCK) -> K
 }
 
 pub(crate) extern "win64" fn KeReleaseSpinLock(lock: &KSPIN_LOCK, new: KIRQL) {
-    let current = called("KeReleaseSpinLock", DISPATCH_LEVEL);
+    let current = called_from("KeReleaseSpinLock", DISPATCH_LEVEL, DISPATCH_LEVEL);
+    release_to(current, lock, new);
+}
+
+fn release_to(current: &Current, lock: &KSPIN_LOCK, new: KIRQL) {
     if new > DISPATCH_LEVEL {
-        violate(Rule::Irql, format!("KeReleaseSpinLock to IRQL {new}"));
+        violate(Rule::Irql, format!("{} to IRQL {new}", current.call.get()));
     }
     release(current, lock);
-    if new < DISPATCH_LEVEL && !current.spin_locks.borrow().is_empty() {
-        violate(Rule::SpinLock, format!("KeReleaseSpinLock to IRQL {new} while another spin lock is held"));
+    if new < DISPATCH_LEVEL && current.spin_locks() != 0 {
+        violate(Rule::SpinLock, format!("{} to IRQL {new} while another spin lock is held", current.call.get()));
     }
     current.irql.set(new);
     dpc::retire(current);
 }
 
 pub(crate) extern "win64" fn KeAcquireSpinLockAtDpcLevel(lock: &KSPIN_LOCK) {
-    let current = called("KeAcquireSpinLockAtDpcLevel", HIGH_LEVEL);
-    if current.irql.get() < DISPATCH_LEVEL {
-        violate(Rule::Irql, format!("KeAcquireSpinLockAtDpcLevel at IRQL {}", current.irql.get()));
-    }
-    acquire(current, lock);
+    acquire(called_from("KeAcquireSpinLockAtDpcLevel", DISPATCH_LEVEL, HIGH_LEVEL), lock);
 }
 
 pub(crate) extern "win64" fn KeReleaseSpinLockFromDpcLevel(lock: &KSPIN_LOCK) {
-    release(called("KeReleaseSpinLockFromDpcLevel", HIGH_LEVEL), lock);
+    release(called_from("KeReleaseSpinLockFromDpcLevel", DISPATCH_LEVEL, HIGH_LEVEL), lock);
 }
 
 pub(crate) extern "win64" fn KeTryToAcquireSpinLockAtDpcLevel(lock: &KSPIN_LOCK) -> u8 {
-    let current = called("KeTryToAcquireSpinLockAtDpcLevel", HIGH_LEVEL);
-    if current.irql.get() < DISPATCH_LEVEL {
-        violate(Rule::Irql, format!("KeTryToAcquireSpinLockAtDpcLevel at IRQL {}", current.irql.get()));
-    }
+    let current = called_from("KeTryToAcquireSpinLockAtDpcLevel", DISPATCH_LEVEL, HIGH_LEVEL);
     let free = lock.compare_exchange(0, current.thread.id, Ordering::Acquire, Ordering::Relaxed).is_ok();
     if free {
-        current.spin_locks.borrow_mut().push(ptr::from_ref(lock) as usize);
+        acquired(current, ptr::from_ref(lock) as usize, LockKind::Spin);
     }
     u8::from(free)
 }
@@ -117,17 +113,20 @@ pub(crate) extern "win64" fn KeAcquireInStackQueuedSpinLock(lock: &KSPIN_LOCK, h
 }
 
 pub(crate) extern "win64" fn KeReleaseInStackQueuedSpinLock(handle: &KLOCK_QUEUE_HANDLE) {
-    KeReleaseSpinLock(queued(handle), handle.OldIrql.get());
+    let current = called_from("KeReleaseInStackQueuedSpinLock", DISPATCH_LEVEL, DISPATCH_LEVEL);
+    release_to(current, queued(handle), handle.OldIrql.get());
 }
 
 pub(crate) extern "win64" fn KeAcquireInStackQueuedSpinLockAtDpcLevel(lock: &KSPIN_LOCK, handle: &KLOCK_QUEUE_HANDLE) {
-    handle.OldIrql.set(current().irql.get());
+    let current = called_from("KeAcquireInStackQueuedSpinLockAtDpcLevel", DISPATCH_LEVEL, HIGH_LEVEL);
+    handle.OldIrql.set(current.irql.get());
     handle.LockQueue.Lock.set(ptr::from_ref(lock));
-    KeAcquireSpinLockAtDpcLevel(lock);
+    acquire(current, lock);
 }
 
 pub(crate) extern "win64" fn KeReleaseInStackQueuedSpinLockFromDpcLevel(handle: &KLOCK_QUEUE_HANDLE) {
-    KeReleaseSpinLockFromDpcLevel(queued(handle));
+    let current = called_from("KeReleaseInStackQueuedSpinLockFromDpcLevel", DISPATCH_LEVEL, HIGH_LEVEL);
+    release(current, queued(handle));
 }
 
 #[allow(unsafe_code)] // the lock's address lies in the handle

@@ -10,7 +10,7 @@ use super::status::{
     STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
     STATUS_SUCCESS,
 };
-use super::types::{ANSI_STRING, DISPATCH_LEVEL, HIGH_LEVEL, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
+use super::types::{ANSI_STRING, APC_LEVEL, DISPATCH_LEVEL, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::thread::kernel;
@@ -212,7 +212,7 @@ pub(crate) extern "win64" fn RtlAnsiStringToUnicodeString(
 }
 
 pub(crate) extern "win64" fn RtlFreeUnicodeString(string: &UNICODE_STRING) {
-    called("RtlFreeUnicodeString", PASSIVE_LEVEL);
+    called("RtlFreeUnicodeString", APC_LEVEL);
     let buffer = string.Buffer.replace(ptr::null_mut());
     string.Length.set(0);
     string.MaximumLength.set(0);
@@ -236,7 +236,7 @@ pub(crate) extern "win64" fn wcsrchr(string: *const u16, wanted: u16) -> *const 
 }
 
 pub(crate) extern "win64" fn RtlUpcaseUnicodeChar(value: u16) -> u16 {
-    called("RtlUpcaseUnicodeChar", HIGH_LEVEL);
+    called("RtlUpcaseUnicodeChar", APC_LEVEL);
     upcase(value)
 }
 

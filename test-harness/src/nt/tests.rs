@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // lends local structures to kernel functions
 
 mod deferred_calls;
+mod irql_table;
 mod memory_lists;
 
 use std::cell::Cell;
@@ -440,7 +441,7 @@ fn use_after_free_and_overruns_are_found() {
         ExFreePool(block);
         ExFreePool(block);
     });
-    breaks(Rule::Irql, || {
+    breaks(Rule::PagedMemory, || {
         KfRaiseIrql(DISPATCH_LEVEL);
         ExAllocatePool2(0x100, 64, TAG);
     });

@@ -13,7 +13,7 @@ use super::irql::called;
 use super::object;
 use super::pool::{self, Owner};
 use super::process::start_system_thread;
-use super::types::{DEVICE_OBJECT, DISPATCH_LEVEL, LIST_ENTRY, PVOID};
+use super::types::{DEVICE_OBJECT, DISPATCH_LEVEL, HIGH_LEVEL, LIST_ENTRY, PVOID};
 use crate::guard::{callout, violate};
 use crate::image::Export;
 use crate::kernel::Kernel;
@@ -138,12 +138,12 @@ pub(crate) extern "win64" fn IoAllocateWorkItem(device: *mut DEVICE_OBJECT) -> *
 }
 
 pub(crate) extern "win64" fn IoSizeofWorkItem() -> u32 {
-    called("IoSizeofWorkItem", DISPATCH_LEVEL);
+    called("IoSizeofWorkItem", HIGH_LEVEL);
     const { size_of::<IO_WORKITEM>() as u32 }
 }
 
 pub(crate) extern "win64" fn IoInitializeWorkItem(object: PVOID, item: *mut IO_WORKITEM) {
-    called("IoInitializeWorkItem", DISPATCH_LEVEL);
+    called("IoInitializeWorkItem", HIGH_LEVEL);
     let fresh = IO_WORKITEM {
         object: Cell::new(object),
         context: Cell::new(ptr::null_mut()),
@@ -155,7 +155,7 @@ pub(crate) extern "win64" fn IoInitializeWorkItem(object: PVOID, item: *mut IO_W
 }
 
 pub(crate) extern "win64" fn IoUninitializeWorkItem(item: &IO_WORKITEM) {
-    called("IoUninitializeWorkItem", DISPATCH_LEVEL);
+    called("IoUninitializeWorkItem", HIGH_LEVEL);
     check_idle(item, "IoUninitializeWorkItem");
 }
 

@@ -17,6 +17,59 @@ use super::listen::{WskAccept, WskInspectComplete, WskListen};
 use super::socket::{Category, WskBind, WskGetLocalAddress, WskGetRemoteAddress};
 use crate::image::{Sealed, Thunks};
 
+/// A function with its name; none in a slot that this provider leaves empty.
+type Function = (&'static str, *const ());
+
+const NO_FUNCTION: Function = ("", std::ptr::null());
+
+macro_rules! named {
+    ($($function:ident),* $(,)?) => { &[$((stringify!($function), $function as *const ())),*] };
+}
+
+const BASIC: &[Function] = named![WskControlSocket, WskCloseSocket];
+const LISTEN: &[Function] = named![WskBind, WskAccept, WskInspectComplete, WskGetLocalAddress];
+const CONNECTION: &[Function] = named![
+    WskBind,
+    WskConnect,
+    WskGetLocalAddress,
+    WskGetRemoteAddress,
+    WskSend,
+    WskReceive,
+    WskDisconnect,
+    WskRelease,
+    WskConnectEx,
+];
+const STREAM: &[Function] = named![
+    WskBind,
+    WskAccept,
+    WskConnect,
+    WskListen,
+    WskSend,
+    WskReceive,
+    WskDisconnect,
+    WskRelease,
+    WskGetLocalAddress,
+    WskGetRemoteAddress,
+    WskConnectEx,
+];
+/// It looks up literals, not names of addresses.
+const PROVIDER: &[Function] = &[
+    NO_FUNCTION,
+    ("WskSocket", WskSocket as *const ()),
+    ("WskSocketConnect", WskSocketConnect as *const ()),
+    ("WskControlClient", WskControlClient as *const ()),
+    ("WskGetAddressInfo", WskGetAddressInfo as *const ()),
+    ("WskFreeAddressInfo", WskFreeAddressInfo as *const ()),
+    NO_FUNCTION,
+];
+
+/// Every function in the tables.
+#[cfg(test)]
+pub(crate) fn functions() -> Vec<(&'static str, usize)> {
+    let all = [PROVIDER, BASIC, LISTEN, CONNECTION, STREAM].concat();
+    all.into_iter().filter(|(_, address)| !address.is_null()).map(|(name, address)| (name, address as usize)).collect()
+}
+
 /// Tables of addresses, in the order of wsk.h, and the code that they lead to.
 struct Tables {
     provider: Box<[usize]>,
@@ -30,61 +83,20 @@ struct Tables {
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     const FUNCTIONS: usize = 64;
     let mut thunks = Thunks::new(FUNCTIONS).expect("memory for the dispatch tables");
-    let mut table = |functions: &[*const ()], size: usize| -> Box<[usize]> {
+    let mut table = |functions: &[Function], size: usize| -> Box<[usize]> {
         assert_eq!(functions.len() * size_of::<usize>(), size, "a table has all slots of its structure");
-        functions.iter().map(|function| if function.is_null() { 0 } else { thunks.entry(*function as usize) }).collect()
+        let entry = |(_, address): &Function| if address.is_null() { 0 } else { thunks.entry(*address as usize) };
+        functions.iter().map(entry).collect()
     };
-    let basic = [WskControlSocket as *const (), WskCloseSocket as *const ()];
-    let connection = [
-        WskBind as *const (),
-        WskConnect as *const (),
-        WskGetLocalAddress as *const (),
-        WskGetRemoteAddress as *const (),
-        WskSend as *const (),
-        WskReceive as *const (),
-        WskDisconnect as *const (),
-        WskRelease as *const (),
-        WskConnectEx as *const (),
-    ];
-    let listen = [
-        WskBind as *const (),
-        WskAccept as *const (),
-        WskInspectComplete as *const (),
-        WskGetLocalAddress as *const (),
-    ];
-    let stream = [
-        WskBind as *const (),
-        WskAccept as *const (),
-        WskConnect as *const (),
-        WskListen as *const (),
-        WskSend as *const (),
-        WskReceive as *const (),
-        WskDisconnect as *const (),
-        WskRelease as *const (),
-        WskGetLocalAddress as *const (),
-        WskGetRemoteAddress as *const (),
-        WskConnectEx as *const (),
-    ];
-    // The first word holds the version and a reserved half. This provider looks up literals, not names of addresses.
-    let mut provider = table(
-        &[
-            std::ptr::null(),
-            WskSocket as *const (),
-            WskSocketConnect as *const (),
-            WskControlClient as *const (),
-            WskGetAddressInfo as *const (),
-            WskFreeAddressInfo as *const (),
-            std::ptr::null(),
-        ],
-        size_of::<WSK_PROVIDER_DISPATCH>(),
-    );
+    // The first word holds the version and a reserved half.
+    let mut provider = table(PROVIDER, size_of::<WSK_PROVIDER_DISPATCH>());
     provider[0] = usize::from(MAKE_WSK_VERSION(1, 0));
     Tables {
         provider,
-        listen: table(&[&basic[..], &listen].concat(), size_of::<WSK_PROVIDER_LISTEN_DISPATCH>()),
-        connection: table(&[&basic[..], &connection].concat(), size_of::<WSK_PROVIDER_CONNECTION_DISPATCH>()),
-        stream: table(&[&basic[..], &stream].concat(), size_of::<WSK_PROVIDER_STREAM_DISPATCH>()),
-        basic: table(&basic, size_of::<WSK_PROVIDER_BASIC_DISPATCH>()),
+        listen: table(&[BASIC, LISTEN].concat(), size_of::<WSK_PROVIDER_LISTEN_DISPATCH>()),
+        connection: table(&[BASIC, CONNECTION].concat(), size_of::<WSK_PROVIDER_CONNECTION_DISPATCH>()),
+        stream: table(&[BASIC, STREAM].concat(), size_of::<WSK_PROVIDER_STREAM_DISPATCH>()),
+        basic: table(BASIC, size_of::<WSK_PROVIDER_BASIC_DISPATCH>()),
         _thunks: thunks.seal().expect("executable memory for the dispatch tables"),
     }
 });

@@ -223,6 +223,13 @@ pub(crate) fn find(name: &str) -> Option<Export> {
     registration::EXPORTS.iter().find(|(known, _)| *known == name).map(|(_, export)| *export)
 }
 
+/// Every function that drivers can call: exports, and those in the dispatch tables.
+#[cfg(test)]
+pub(crate) fn functions() -> Vec<(&'static str, usize)> {
+    let exported = registration::EXPORTS.iter().filter_map(|(name, export)| Some((*name, export.code()?)));
+    exported.chain(dispatch::functions()).collect()
+}
+
 /// A rule that a driver which is being unloaded has broken towards WSK.
 pub(crate) fn left_behind(kernel: &Kernel) -> Option<(Rule, String)> {
     let wsk: Arc<Wsk> = kernel.extension();

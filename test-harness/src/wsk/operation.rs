@@ -11,6 +11,7 @@ use wsk_bindings::WSK_BUF;
 use super::{Job, Wsk, wsk};
 use crate::guard::violate;
 use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCompleteRequest};
+use crate::nt::lock_order::none_across;
 use crate::nt::mdl;
 use crate::nt::status::{STATUS_CANCELLED, STATUS_PENDING};
 use crate::nt::types::{
@@ -26,6 +27,7 @@ const NESTED: u32 = 4;
 /// Takes an IRP for a WSK function: it must be idle, and have a completion routine for every outcome.
 pub(super) fn begin<'a>(irp: *mut IRP, call: &'static str) -> &'a IRP {
     let depth = current().wsk_depth.get();
+    none_across(current(), call);
     if depth > NESTED {
         violate(Rule::Wsk(10), format!("{call} from a completion routine, {depth} deep inside each other"));
     }

@@ -118,6 +118,9 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
     let (image, entry) = match source {
         Source::File(path) => {
             let image = Mapped::load(path, crate::nt::find, missing_import).map_err(Failure::Image)?;
+            for (start, size, access) in image.pageable() {
+                kernel.paging.add(start, size, access);
+            }
             // SAFETY: the loader has mapped and bound the image; its entry point is a DRIVER_INITIALIZE.
             let entry = unsafe { std::mem::transmute::<usize, DRIVER_INITIALIZE>(image.entry()) };
             (Some(image), entry)
@@ -249,6 +252,9 @@ fn discard(kernel: &Kernel, record: &Arc<Record>) {
     strings::free(kernel, unsafe { &(*object.DriverExtension.get()).ServiceKeyName });
     object::dereference(kernel, record.object);
     if let Some(image) = &record.image {
+        for (start, ..) in image.pageable() {
+            kernel.paging.remove(start);
+        }
         // What the driver has in its static memory goes with it.
         pool::check_contents(kernel, &(image.base()..image.base() + image.size()));
         // Fails only if the system has no room for another mapping; then late calls go unnoticed.
@@ -303,9 +309,9 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
     if kernel.workers.pending_items() != 0 {
         return Some((format!("{name} left {} work items queued or running", kernel.workers.pending_items()), vec![]));
     }
-    let handles = kernel.processes.system(kernel).handles.lock().len();
+    let (handles, site) = object::kernel_handles(kernel);
     if handles != 0 {
-        return Some((format!("{name} left {handles} kernel handles open"), vec![]));
+        return Some((format!("{name} left {handles} kernel handles open; the first is from"), site));
     }
     for kind in [Kind::File, Kind::Event, Kind::Key, Kind::Process, Kind::Thread] {
         let leaked = kernel.objects.referenced_without_handle(kind);

@@ -3,13 +3,13 @@
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::device::attached;
 use super::{device, dispatch};
-use crate::guard::{escape, violate};
+use crate::guard::{escape, violate, violate_returned};
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::machine::IoStatus;
@@ -37,7 +37,11 @@ pub(crate) type Done = Box<dyn FnOnce(IoStatus) + Send>;
 
 /// How the dispatch routine returned, against how the packet completed: both must say "pending", or neither.
 #[derive(Default)]
-struct Pending(AtomicU8);
+struct Pending {
+    bits: AtomicU8,
+    /// Where the driver made its last call before its dispatch routine returned.
+    left_at: AtomicUsize,
+}
 
 const RETURNED: u8 = 1;
 const RETURNED_PENDING: u8 = 2;
@@ -47,12 +51,12 @@ const COMPLETED_PENDING: u8 = 8;
 impl Pending {
     /// Notes one side; true if both are known and differ.
     fn note(&self, bits: u8) -> bool {
-        let all = self.0.fetch_or(bits, Ordering::AcqRel) | bits;
+        let all = self.bits.fetch_or(bits, Ordering::AcqRel) | bits;
         all & RETURNED != 0 && all & COMPLETED != 0 && (all & RETURNED_PENDING != 0) != (all & COMPLETED_PENDING != 0)
     }
 
     fn is_completed(&self) -> bool {
-        self.0.load(Ordering::Acquire) & COMPLETED != 0
+        self.bits.load(Ordering::Acquire) & COMPLETED != 0
     }
 }
 
@@ -87,6 +91,11 @@ impl Request {
         }
     }
 
+    /// Where the driver made its last call before its dispatch routine returned.
+    pub(crate) fn left_at(&self) -> usize {
+        self.pending.left_at.load(Ordering::Relaxed)
+    }
+
     /// Takes whom to tell that it is over.
     pub(crate) fn take_done(&mut self) -> Option<Done> {
         self.done.take()
@@ -112,15 +121,19 @@ fn start(file: &FILE_OBJECT, irp: &IRP, pending: &Pending) -> NTSTATUS {
     irp.next().DeviceObject.set(target);
     send(irp, "NtDeviceIoControlFile");
     let status = dispatch(target, irp);
+    pending.left_at.store(current().returned.get().1, Ordering::Relaxed);
     let bits = if status == STATUS_PENDING { RETURNED | RETURNED_PENDING } else { RETURNED };
     if pending.note(bits) {
-        violate(
+        violate_returned(
             Rule::Irp,
             format!("the dispatch routine returned {}, which does not fit IoMarkIrpPending", name(status)),
         );
     }
     if status != STATUS_PENDING && !pending.is_completed() {
-        violate(Rule::Irp, format!("the dispatch routine returned {} without completing the IRP", name(status)));
+        violate_returned(
+            Rule::Irp,
+            format!("the dispatch routine returned {} without completing the IRP", name(status)),
+        );
     }
     status
 }
