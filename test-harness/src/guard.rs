@@ -183,6 +183,7 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     let (irql, locks, critical) = (current.irql.get(), current.spin_locks(), current.critical_regions.get());
     let call = current.call.replace(routine);
     let site = current.call_site.replace(0);
+    let outer = current.routine.replace(routine);
     let driver_stack = DRIVER_STACK.get();
     let marker = Cell::new(0_u8);
     let stack_entry = current.stack_entry.replace(marker.as_ptr() as usize);
@@ -216,6 +217,7 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     }
     current.call.set(call);
     current.call_site.set(site);
+    current.routine.set(outer);
     DRIVER_STACK.set(driver_stack);
     dpc::retire(current);
     result

@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -16,6 +16,7 @@ use crate::nt::dpc::Dpcs;
 use crate::nt::etw::Events;
 use crate::nt::io::Io;
 use crate::nt::irp::Irps;
+use crate::nt::lent::Lent;
 use crate::nt::lock_order::LockOrder;
 use crate::nt::locked_pages::LockedPages;
 use crate::nt::object::Objects;
@@ -48,6 +49,7 @@ pub(crate) struct Kernel {
     pub(crate) pool: Pool,
     pub(crate) paging: Paging,
     pub(crate) lock_order: LockOrder,
+    pub(crate) lent: Lent,
     pub(crate) faults: FaultInjection,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) dispatch_sections: DispatchSections,
@@ -76,6 +78,7 @@ impl Kernel {
             pool: Pool::new(options.guarded_pool, options.pool_guard)?,
             paging: Paging::default(),
             lock_order: LockOrder::default(),
+            lent: Lent::default(),
             faults: FaultInjection::default(),
             dispatcher: Dispatcher::default(),
             dispatch_sections: DispatchSections::default(),

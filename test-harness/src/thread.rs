@@ -53,6 +53,8 @@ pub(crate) struct Current {
     pub(crate) call_site: Cell<usize>,
     /// The routine of the driver that returned last, and where it made its last call.
     pub(crate) returned: Cell<(&'static str, usize)>,
+    /// The driver's routine that runs.
+    pub(crate) routine: Cell<&'static str>,
     /// The locks held, in the order in which they were taken.
     pub(crate) locks: RefCell<Vec<Held>>,
     /// Whether it has DPCs to run.
@@ -109,6 +111,7 @@ pub(crate) fn enter<T>(kernel: &Arc<Kernel>, thread: &Arc<Thread>, body: impl Fn
         irql: Irql(Cell::new(PASSIVE_LEVEL)),
         call: Cell::new(""),
         call_site: Cell::new(0),
+        routine: Cell::new(""),
         returned: Cell::new(("", 0)),
         locks: RefCell::new(Vec::new()),
         dpcs_queued: Cell::new(false),

@@ -4,9 +4,25 @@ use std::fmt;
 
 use crate::image::Frame;
 
-/// A rule of the Windows kernel, or of a correct WSK client, that a program can check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rule {
+/// The enumeration, and the list of all its plain variants.
+macro_rules! rules {
+    ($($(#[$documentation:meta])* $name:ident,)*) => {
+        /// A rule of the Windows kernel, or of a correct WSK client, that a program can check.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Rule {
+            $($(#[$documentation])* $name,)*
+            /// A rule of a correct WSK client, by its number in `docs/wsk-rules.md`.
+            Wsk(u8),
+        }
+
+        impl Rule {
+            /// All but those of WSK.
+            pub const PLAIN: &[Rule] = &[$(Rule::$name),*];
+        }
+    };
+}
+
+rules! {
     /// The driver touched memory that it may not touch, or executed an illegal or privileged instruction.
     Fault,
     /// Pool memory was used after it had been freed.
@@ -53,8 +69,6 @@ pub enum Rule {
     Hang,
     /// A rule of the framework (KMDF).
     Framework,
-    /// A rule of a correct WSK client, by its number in `docs/wsk-rules.md`.
-    Wsk(u8),
 }
 
 impl fmt::Display for Rule {

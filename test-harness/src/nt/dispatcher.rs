@@ -315,7 +315,11 @@ pub(crate) extern "win64" fn KeReadStateSemaphore(semaphore: &KSEMAPHORE) -> i32
 fn called_to_wait(call: &'static str, timeout: Option<&i64>) {
     let current = called(call, DISPATCH_LEVEL);
     if current.irql.get() > APC_LEVEL && timeout.is_none_or(|timeout| *timeout != 0) {
-        violate(Rule::Irql, format!("{call} at IRQL {} with a time-out other than zero", current.irql.get()));
+        // No other callback of WSK's has such a name.
+        let routine = current.routine.get();
+        let in_callback = routine.starts_with("Wsk") && routine.ends_with("Event");
+        let rule = if in_callback { Rule::Wsk(22) } else { Rule::Irql };
+        violate(rule, format!("{call} at IRQL {} with a time-out other than zero", current.irql.get()));
     }
 }
 

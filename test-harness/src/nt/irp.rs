@@ -54,6 +54,10 @@ struct Record {
     done: Option<Done>,
     /// Cancellers that look at the packet; its memory stays while there are any.
     pins: usize,
+    /// Whether WSK had it last.
+    wsk: bool,
+    /// Whether it has come back, and IoReuseIrp has not been called since.
+    spent: bool,
 }
 
 /// The packets of a machine.
@@ -108,8 +112,26 @@ impl Irps {
     }
 
     fn insert(&self, irp: *mut IRP, allocated: bool, request: Option<Box<Request>>) {
-        let record = Record { phase: Phase::Held, allocated, request, done: None, pins: 0 };
+        let record = Record { phase: Phase::Held, allocated, request, done: None, pins: 0, wsk: false, spent: false };
         self.records.lock().insert(irp as usize, record);
+    }
+
+    /// WSK takes a packet. False if it has been used before, and not been made ready again.
+    pub(crate) fn enter_wsk(&self, irp: &IRP) -> bool {
+        let mut records = self.records.lock();
+        let Some(record) = records.get_mut(&(irp.as_ptr() as usize)) else { return true };
+        record.wsk = true;
+        !record.spent
+    }
+
+    fn is_of_wsk(&self, irp: &IRP) -> bool {
+        self.records.lock().get(&(irp.as_ptr() as usize)).is_some_and(|record| record.wsk)
+    }
+
+    fn set_spent(&self, irp: &IRP, spent: bool) {
+        if let Some(record) = self.records.lock().get_mut(&(irp.as_ptr() as usize)) {
+            record.spent = spent;
+        }
     }
 
     /// Takes what the I/O manager noted for a packet, but for whom to tell: a machine that stops while the packet is being
@@ -257,7 +279,10 @@ fn expect(irp: &IRP, phase: Phase, call: &str) {
     match (kernel.irps.phase(irp), phase) {
         (Some(Phase::Held), Phase::Held) | (Some(Phase::Sent), Phase::Sent) => {}
         (None, _) => violate(Rule::Irp, format!("{call}: the IRP was never allocated, or it has been freed")),
-        (Some(Phase::Sent), _) => violate(Rule::Irp, format!("{call}: the IRP was sent, and has not completed")),
+        (Some(Phase::Sent), _) => {
+            let rule = if kernel.irps.is_of_wsk(irp) { Rule::Wsk(9) } else { Rule::Irp };
+            violate(rule, format!("{call}: the IRP was sent, and has not completed"));
+        }
         (Some(Phase::Held | Phase::Finishing | Phase::Finished), _) => {
             violate(
                 Rule::Irp,
@@ -302,6 +327,7 @@ pub(crate) extern "win64" fn IoReuseIrp(irp: &IRP, status: NTSTATUS) {
     initialize(irp.as_ptr(), irp.Size.get().into(), irp.StackCount.get());
     irp.AllocationFlags.set(flags);
     irp.IoStatus.Status.set(status);
+    kernel().irps.set_spent(irp, false);
 }
 
 pub(crate) extern "win64" fn IoFreeIrp(irp: &IRP) {
@@ -404,6 +430,7 @@ pub(crate) extern "win64" fn IofCompleteRequest(irp: &IRP, _boost: i8) {
             if upper > count {
                 // Its sender has it again, and may free or reuse it in the routine.
                 current.kernel.irps.set_phase(irp, Phase::Held);
+                current.kernel.irps.set_spent(irp, true);
             }
             let packet = irp.as_ptr();
             if callout("a completion routine", || routine(device, packet, context)) == STATUS_MORE_PROCESSING_REQUIRED {
@@ -418,7 +445,7 @@ pub(crate) extern "win64" fn IofCompleteRequest(irp: &IRP, _boost: i8) {
     match current.kernel.irps.take(irp) {
         Some(request) => request::finish(&current.kernel, irp, &request),
         None => violate(
-            Rule::Irp,
+            if current.kernel.irps.is_of_wsk(irp) { Rule::Wsk(7) } else { Rule::Irp },
             "a driver's own IRP went on to the I/O manager: its completion routine must return STATUS_MORE_PROCESSING_REQUIRED",
         ),
     }

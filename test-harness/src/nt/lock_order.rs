@@ -4,6 +4,7 @@
 //! edge goes from each lock that was held to each that was then taken, and one that closes a circle is a violation.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -67,7 +68,7 @@ fn path(edges: &Edges, from: usize, to: usize) -> Option<Vec<usize>> {
 
 impl LockOrder {
     /// A lock is about to be waited for; the text of the violation if another thread may wait the other way round.
-    fn check(&self, current: &Current, held: &[Held], wanted: usize) -> Option<String> {
+    fn check(&self, held: &[Held], wanted: usize) -> Option<String> {
         let mut edges = self.0.lock();
         for outer in held.iter().map(|held| held.address) {
             if edges.get(&outer).is_some_and(|after| after.contains_key(&wanted)) {
@@ -100,7 +101,9 @@ fn describe(outer: usize, wanted: usize, steps: &[(usize, usize, Site)]) -> Stri
     let mut text = format!("the lock {wanted:#x} is taken while {outer:#x} is held, as this backtrace shows");
     for (first, second, site) in steps {
         let frames: Vec<_> = image::resolve(&unwind::known(*site)).iter().map(ToString::to_string).collect();
-        text += &format!("; {second:#x} was taken while {first:#x} was held at {}", frames.join(" < "));
+        let at = frames.join(" < ");
+        // Writing to a string does not fail.
+        let _ = write!(text, "; {second:#x} was taken while {first:#x} was held at {at}");
     }
     text
 }
@@ -111,7 +114,7 @@ pub(crate) fn wanted(current: &Current, address: usize) {
     if held.is_empty() {
         return;
     }
-    let broken = current.kernel.lock_order.check(current, &held, address);
+    let broken = current.kernel.lock_order.check(&held, address);
     drop(held);
     if let Some(text) = broken {
         violate(Rule::LockOrder, text);

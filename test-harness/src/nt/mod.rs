@@ -13,6 +13,7 @@ pub mod etw;
 pub(crate) mod io;
 pub(crate) mod irp;
 pub(crate) mod irql;
+pub(crate) mod lent;
 pub(crate) mod lock_order;
 pub(crate) mod locked_pages;
 pub(crate) mod mdl;

@@ -159,6 +159,9 @@ pub(crate) fn tag_name(tag: u32) -> String {
         .collect()
 }
 
+/// Socket addresses that WSK passes to a callback, and takes back after it.
+pub(crate) const CALLBACK_ADDRESS_TAG: u32 = tag(*b"WskA");
+
 /// A tag from its four characters.
 pub(crate) const fn tag(name: [u8; 4]) -> u32 {
     u32::from_le_bytes(name)
@@ -327,6 +330,9 @@ impl Pool {
         let offset = address.cast_signed() - slot.start.cast_signed();
         let (size, tag) = (slot.size, tag_name(slot.tag));
         Some(match slot.state {
+            State::Freed if slot.tag == CALLBACK_ADDRESS_TAG => {
+                (Rule::Wsk(26), "an address that was valid during its callback only".to_owned())
+            }
             State::Freed => (Rule::UseAfterFree, format!("offset {offset} of a freed block of {size} ({tag})")),
             State::Live => (beyond(offset), format!("offset {offset} of a block of {size} ({tag})")),
         })
@@ -430,6 +436,9 @@ pub(crate) fn free(kernel: &Kernel, block: PVOID, tag: u32) {
 pub(crate) fn check_contents(kernel: &Kernel, range: &Range<usize>) {
     kernel.irps.forget_in(range);
     kernel.lock_order.forget_in(range);
+    if let Some((rule, what)) = kernel.lent.in_range(range) {
+        violate(rule, format!("the freed memory holds {what}"));
+    }
     if kernel.dispatcher.is_waited_on(range) {
         violate(Rule::DispatcherObject, "a thread waits for an object in the freed memory");
     }

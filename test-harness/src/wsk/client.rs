@@ -69,6 +69,13 @@ fn check_descriptor(descriptor: PVOID, call: &str) {
     }
 }
 
+/// What WSK gives back at DISPATCH_LEVEL is not pageable.
+pub(super) fn check_context(context: PVOID, call: &str) {
+    if kernel().paging.contains(context as usize) {
+        violate(Rule::Wsk(11), format!("{call}: the socket's context lies in pageable memory"));
+    }
+}
+
 /// The process and thread whose security context a socket gets exist.
 fn check_owner(process: PVOID, call: &str) {
     if !process.is_null() && kernel().objects.kind(process as usize) != Some(Kind::Process) {
@@ -95,6 +102,7 @@ pub(super) extern "win64" fn WskSocket(
     let registration = of_client(&wsk, client, "WskSocket");
     check_descriptor(descriptor, "WskSocket");
     check_owner(process, "WskSocket");
+    check_context(context, "WskSocket");
     let irp = begin(irp, "WskSocket");
     let category = match flags {
         WSK_FLAG_BASIC_SOCKET => Some(Category::Basic),
@@ -139,6 +147,7 @@ pub(super) extern "win64" fn WskSocketConnect(
     super::socket::check_flags(flags, 0, "WskSocketConnect");
     check_descriptor(descriptor, "WskSocketConnect");
     check_owner(process, "WskSocketConnect");
+    check_context(context, "WskSocketConnect");
     let irp = begin(irp, "WskSocketConnect");
     let callbacks = callbacks(Category::Connection, context, dispatch);
     let addresses = if is_tcp(kind, protocol) {

@@ -20,7 +20,8 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
     // From here on no call finds it. Cancel routines do, until they find their operations ended.
     wsk.sockets.lock().remove(&socket.address);
     let mut state = socket.state.lock();
-    let kept = state.kept.len();
+    // One that is being indicated is not the client's yet.
+    let kept = state.kept.len() - usize::from(state.is_indicating());
     if kept != 0 {
         drop(state);
         violate(Rule::Wsk(25), format!("WskCloseSocket while the client keeps {kept} indications"));

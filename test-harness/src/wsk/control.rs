@@ -91,6 +91,12 @@ pub(super) extern "win64" fn WskControlSocket(
     if irp.is_null() && !no_irp {
         violate(Rule::Wsk(6), format!("WskControlSocket({request}, {code:#x}) without an IRP, which it requires"));
     }
+    if request == WskSetOption && level == SOL_SOCKET && code == SO_CONDITIONAL_ACCEPT && input.number() != Ok(0) {
+        let callbacks = call.socket.state.lock().callbacks;
+        if callbacks.listen != 0 && !super::events::can_inspect(&callbacks) {
+            violate(Rule::Wsk(27), "SO_CONDITIONAL_ACCEPT, and the client has no WskInspectEvent or WskAbortEvent");
+        }
+    }
     let packet = (!irp.is_null()).then(|| begin(irp, "WskControlSocket"));
     if is_events {
         return set_events(call, input, packet);

@@ -15,7 +15,7 @@ use super::address::Encoded;
 use super::listen::Arrival;
 use super::socket::{Call, Callbacks, Category, Direction, Event, Indication as Telling, Phase, Socket};
 use super::{Wsk, status_of};
-use crate::guard::{callout_at_dispatch, violate};
+use crate::guard::{callout_at_dispatch, violate, violate_returned};
 use crate::network::{NetworkError, Progress};
 use crate::nt::mdl;
 use crate::nt::pool::{self, Owner};
@@ -66,6 +66,11 @@ callback!(receive_event -> ReceiveEvent: WSK_CLIENT_CONNECTION_DISPATCH.WskRecei
 callback!(disconnect_event -> DisconnectEvent: WSK_CLIENT_CONNECTION_DISPATCH.WskDisconnectEvent of connection);
 callback!(send_backlog_event -> SendBacklogEvent: WSK_CLIENT_CONNECTION_DISPATCH.WskSendBacklogEvent of connection);
 
+/// Whether the client has what conditional acceptance calls.
+pub(super) fn can_inspect(callbacks: &Callbacks) -> bool {
+    inspect_event(callbacks).is_some() && abort_event(callbacks).is_some()
+}
+
 /// Bytes indicated at once.
 const INDICATED: usize = 64 << 10;
 const TAG: u32 = pool::tag(*b"Wski");
@@ -76,6 +81,30 @@ struct Indication {
     head: WSK_DATA_INDICATION,
     list: MDL,
     pages: [usize; INDICATED / 4096 + 2],
+}
+
+/// An address that a callback gets, in memory that goes with it.
+struct Passed(PVOID);
+
+impl Passed {
+    fn new(address: &Encoded) -> Self {
+        let size = size_of::<Encoded>();
+        let Some(block) = kernel().pool.allocate(size, pool::CALLBACK_ADDRESS_TAG, Owner::Kernel, true) else {
+            violate(Rule::Hang, "the machine has no pool for an address");
+        };
+        address.write(block);
+        Self(block)
+    }
+
+    fn as_ptr(&self) -> PVOID {
+        self.0
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        pool::free(kernel(), self.0, pool::CALLBACK_ADDRESS_TAG);
+    }
 }
 
 impl Socket {
@@ -138,6 +167,7 @@ impl Socket {
         let Some((local, remote)) = addresses else { return };
         let mut id = self.inspect_id(serial);
         let context = callbacks.context as PVOID;
+        let (local, remote) = (Passed::new(&local), Passed::new(&remote));
         let action =
             callout_at_dispatch("WskInspectEvent", || routine(context, local.as_ptr(), remote.as_ptr(), &raw mut id));
         self.inspected(wsk, serial, action);
@@ -149,7 +179,7 @@ impl Socket {
         let arrival = self.state.lock().arrivals.pop_front();
         let Some(Arrival { endpoint, local, remote, token, serial }) = arrival else { return };
         let Some(socket) = self.accepted(wsk, endpoint, token, serial, Callbacks::default()) else { return };
-        let (local, remote) = (Encoded::new(&local), Encoded::new(&remote));
+        let (local, remote) = (Passed::new(&Encoded::new(&local)), Passed::new(&Encoded::new(&remote)));
         let (mut context, mut dispatch) = (std::ptr::null_mut(), std::ptr::null());
         let status = callout_at_dispatch("WskAcceptEvent", || {
             routine(
@@ -219,7 +249,7 @@ impl Socket {
             STATUS_PENDING => return self.pump(wsk),
             STATUS_SUCCESS => accepted.min(count),
             STATUS_DATA_NOT_ACCEPTED => 0,
-            other => violate(Rule::Wsk(25), format!("WskReceiveEvent returned {}", name(other))),
+            other => violate_returned(Rule::Wsk(25), format!("WskReceiveEvent returned {}", name(other))),
         };
         self.forget_indication(block as usize);
         pool::free(kernel(), block, TAG);

@@ -12,10 +12,11 @@ use super::address::Encoded;
 use super::operation::{Cursor, Kind, Operation, begin};
 use super::socket::{Action, Call, Callbacks, Category, Event, Phase, Socket, State, check_flags, have_memory};
 use super::{Target, Wsk};
-use crate::guard::violate;
+use crate::guard::{violate, violate_returned};
 use crate::network::{self, NetworkError, Progress};
 use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_STATE, STATUS_NOT_FOUND, STATUS_SUCCESS};
 use crate::nt::types::{IRP, NTSTATUS, PVOID};
+use crate::thread::kernel;
 use crate::violation::Rule;
 
 /// A connection that nobody has accepted.
@@ -146,7 +147,7 @@ impl Socket {
         }
         if action != WskInspectAccept && action != WskInspectReject {
             drop(state);
-            violate(Rule::Wsk(28), format!("WskInspectEvent returned {action}"));
+            violate_returned(Rule::Wsk(28), format!("WskInspectEvent returned {action}"));
         }
         self.decide(wsk, &mut state, serial, action == WskInspectAccept);
     }
@@ -205,6 +206,10 @@ pub(super) extern "win64" fn WskAccept(
 ) -> NTSTATUS {
     let call = Call::new(socket, "WskAccept");
     check_flags(flags, 0, "WskAccept");
+    super::client::check_context(context, "WskAccept");
+    if [local, remote].iter().any(|address| kernel().paging.contains(*address as usize)) {
+        violate(Rule::Wsk(14), "WskAccept: an address buffer lies in pageable memory");
+    }
     let irp = begin(irp, "WskAccept");
     let kind = Kind::Accept {
         context: context as usize,

@@ -35,6 +35,9 @@ pub(super) fn begin<'a>(irp: *mut IRP, call: &'static str) -> &'a IRP {
         violate(Rule::Wsk(6), format!("{call} without an IRP"));
     }
     let irp = irp::at(irp);
+    if irp.CurrentLocation.get() == irp.StackCount.get() + 1 && !kernel().irps.enter_wsk(irp) {
+        violate(Rule::Wsk(6), format!("{call}: the IRP was used before, and not made ready again by IoReuseIrp"));
+    }
     if irp.CurrentLocation.get() <= 1 {
         violate(Rule::Wsk(6), format!("{call}: the IRP has no stack location left"));
     }
@@ -256,11 +259,22 @@ pub(super) struct Operation {
     pub(super) transferred: usize,
     /// The MDLs that have to stay while it waits.
     held: Vec<usize>,
+    /// Whether its address buffers are lent.
+    lent: bool,
 }
 
 impl Operation {
     pub(super) fn new(irp: &IRP, kind: Kind, cursor: Cursor) -> Self {
-        Self { irp: irp.as_ptr() as usize, kind, cursor, transferred: 0, held: Vec::new() }
+        Self { irp: irp.as_ptr() as usize, kind, cursor, transferred: 0, held: Vec::new(), lent: false }
+    }
+
+    /// Where the client wants addresses to be written.
+    fn addresses(&self) -> impl Iterator<Item = usize> + use<> {
+        let addresses = match self.kind {
+            Kind::Accept { local, remote, .. } => [local, remote],
+            Kind::Connect { .. } | Kind::Send | Kind::Receive { .. } | Kind::Disconnect => [0, 0],
+        };
+        addresses.into_iter().filter(|address| *address != 0)
     }
 
     pub(super) fn packet(&self) -> &'static IRP {
@@ -272,12 +286,21 @@ impl Operation {
         if !self.held.is_empty() {
             kernel().locked_pages.release(&self.held);
         }
+        if self.lent {
+            for address in self.addresses() {
+                kernel().lent.give_back(address);
+            }
+        }
         Completion::new(self.packet(), status, self.transferred)
     }
 
     /// Makes the IRP pending and cancellable. False if it has been cancelled already.
     pub(super) fn pend(&mut self, token: u64) -> bool {
         self.held = kernel().locked_pages.hold(self.cursor.lists());
+        for address in self.addresses() {
+            kernel().lent.lend(address, Rule::Wsk(14), "an address buffer of a pending WskAccept");
+        }
+        self.lent = true;
         let irp = self.packet();
         irp.mark_pending();
         irp.DriverContext[0].set(token as usize as PVOID);

@@ -63,6 +63,8 @@ pub(super) struct Registration {
     /// The WSK client object, which the client gets as the first argument of its calls.
     pub(super) client: usize,
     version: u16,
+    /// The client's WSK_CLIENT_DISPATCH.
+    dispatch: usize,
     /// Successful captures that have not been released.
     captures: AtomicI32,
     deregistering: std::sync::atomic::AtomicBool,
@@ -116,11 +118,14 @@ pub(crate) extern "win64" fn WskRegister(client: &WSK_CLIENT_NPI, registration: 
     let record = Registration {
         client: block as usize,
         version,
+        dispatch: client.Dispatch as usize,
         captures: AtomicI32::new(0),
         deregistering: false.into(),
         static_events: AtomicU32::new(0),
         sockets: AtomicUsize::new(0),
     };
+    current.kernel.lent.lend(record.dispatch, Rule::Wsk(1), "the WSK_CLIENT_DISPATCH of a registered client");
+    current.kernel.lent.lend(address, Rule::Wsk(1), "the WSK_REGISTRATION of a registered client");
     wsk.registrations.lock().insert(address, Arc::new(record));
     if !wsk.hooked.swap(true, Ordering::AcqRel) {
         let hooked = Arc::downgrade(&wsk);
@@ -259,6 +264,8 @@ pub(crate) extern "win64" fn WskDeregister(registration: *mut WSK_REGISTRATION) 
         );
     }
     wsk.registrations.lock().remove(&(registration as usize));
+    current.kernel.lent.give_back(client.dispatch);
+    current.kernel.lent.give_back(registration as usize);
     pool::free(&current.kernel, client.client as PVOID, TAG);
 }
 

@@ -396,6 +396,11 @@ impl State {
         }
     }
 
+    /// Whether WskReceiveEvent runs with an indication that it has not released.
+    pub(super) fn is_indicating(&self) -> bool {
+        self.running & wsk_bindings::WSK_EVENT_RECEIVE != 0 && !self.kept.is_empty()
+    }
+
     pub(super) fn is_enabled(&self, event: u32) -> bool {
         self.events & event != 0
     }

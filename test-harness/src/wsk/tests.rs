@@ -755,7 +755,7 @@ fn broken_rules_are_found() {
         WskReleaseProviderNPI(&raw const *client.registration);
         WskReleaseProviderNPI(&raw const *client.registration);
     });
-    breaks(Rule::Irp, move |client| {
+    breaks(Rule::Wsk(9), move |client| {
         let (_listener, address) = listener();
         let socket = connect_to(client, address).unwrap();
         let (request, bytes) = (Request::new(), Buffer::new(&[0; 4]));

@@ -365,6 +365,13 @@ BEHAVIOUR(fail_fast) {
     return STATUS_SUCCESS;
 }
 
+/* The stand-in kernel has no such function, which is found when it is called. */
+BEHAVIOUR(call_an_import_that_nothing_provides) {
+    if (Call->Wrong)
+        ExRaiseStatus(STATUS_UNSUCCESSFUL);
+    return STATUS_SUCCESS;
+}
+
 /* A kernel stack has 24 KiB. */
 BEHAVIOUR(use_too_much_stack) {
     volatile UCHAR Small[2000];
@@ -409,6 +416,7 @@ static const ROW Rows[] = {
     ROW_OF(execute_an_illegal_instruction),
     ROW_OF(bug_check),
     ROW_OF(fail_fast),
+    ROW_OF(call_an_import_that_nothing_provides),
     ROW_OF(use_too_much_stack),
     {NULL, NULL},
 };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use driver_build::{Arch, CDriver, DriverModel};
 use test_harness::machine::{Builder, Unload};
 use test_harness::nt::status::STATUS_SUCCESS;
-use test_harness::{Rule, Violation};
+use test_harness::{Machine, Rule, Violation};
 
 const READ_WRITE: u32 = 0xC000_0000;
 const DEVICE: &str = r"\\.\Verifier";
@@ -22,18 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_secs(3);
 
 /// A fault, and what catches it.
-pub struct Row {
-    pub driver: &'static str,
+pub(crate) struct Row {
+    pub(crate) driver: &'static str,
     /// The function that errs, and the test.
-    pub behaviour: &'static str,
-    pub rule: Rule,
+    pub(crate) behaviour: &'static str,
+    pub(crate) rule: Rule,
     /// The call that the report names.
-    pub call: &'static str,
+    pub(crate) call: &'static str,
 }
 
 /// The image of a driver, built once.
 fn image(driver: &'static str) -> PathBuf {
-    static IMAGES: OnceLock<Mutex<HashMap<&'static str, Arc<OnceLock<PathBuf>>>>> = OnceLock::new();
+    type Images = HashMap<&'static str, Arc<OnceLock<PathBuf>>>;
+    static IMAGES: OnceLock<Mutex<Images>> = OnceLock::new();
     let image =
         IMAGES.get_or_init(Mutex::default).lock().expect("no test panics here").entry(driver).or_default().clone();
     image.get_or_init(|| build(driver)).clone()
@@ -48,8 +49,12 @@ fn build(driver: &str) -> PathBuf {
 }
 
 /// What a behaviour led to, from the driver's loading to its end.
-pub fn run(row: &Row, builder: Builder, wrong: bool) -> Option<Violation> {
-    let machine = builder.build();
+pub(crate) fn run(row: &Row, builder: Builder, wrong: bool) -> Option<Violation> {
+    run_on(row, &builder.build(), wrong)
+}
+
+/// As [`run`], on a machine that there is.
+pub(crate) fn run_on(row: &Row, machine: &Machine, wrong: bool) -> Option<Violation> {
     let Ok(driver) = machine.load(image(row.driver), row.driver) else { return machine.violation() };
     let process = machine.process();
     if let Ok(handle) = process.open(DEVICE, READ_WRITE) {
@@ -75,7 +80,7 @@ pub fn run(row: &Row, builder: Builder, wrong: bool) -> Option<Violation> {
 }
 
 /// The right behaviour breaks no rule, and the wrong one breaks the row's, at a line of the function with the fault.
-pub fn prove(row: &Row, builder: impl Fn() -> Builder) {
+pub(crate) fn prove(row: &Row, builder: impl Fn() -> Builder) {
     if let Some(violation) = run(row, builder(), false) {
         panic!("{} is right, and yet: {violation}", row.behaviour);
     }
@@ -83,7 +88,11 @@ pub fn prove(row: &Row, builder: impl Fn() -> Builder) {
     assert_eq!((violation.rule, violation.call), (row.rule, row.call), "{violation}");
     let source = format!("{}.c", row.driver);
     // The PDB names functions with the types of their arguments.
-    let is_the_one = |function: &str| function.split('(').next() == Some(row.behaviour);
+    let is_the_one = |function: &str| {
+        let name = function.split('(').next().unwrap_or_default();
+        // A callback that errs is named after what leads to it.
+        name == row.behaviour || name.strip_suffix("_event") == Some(row.behaviour)
+    };
     let at_fault = violation.backtrace.iter().find(|frame| frame.function.as_deref().is_some_and(is_the_one));
     let at_fault = at_fault.unwrap_or_else(|| panic!("no frame of {}: {violation}", row.behaviour));
     let (file, line) = at_fault.source.as_ref().expect("its source line");

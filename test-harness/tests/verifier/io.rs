@@ -1,6 +1,8 @@
 //! IRPs, MDLs, objects, and what ends a machine at once.
 
-use test_harness::Rule::{BugCheck, Fault, Io, Irp, KernelStack, Leak, Mdl, Object, PagedMemory, UseAfterFree};
+use test_harness::Rule::{
+    BugCheck, Fault, Io, Irp, KernelStack, Leak, Mdl, MissingImport, Object, PagedMemory, UseAfterFree,
+};
 
 faults! { "verifier_io",
     complete_a_request_twice: Irp, "IofCompleteRequest";
@@ -35,5 +37,6 @@ faults! { "verifier_io",
     execute_an_illegal_instruction: Fault, "";
     bug_check: BugCheck, "KeBugCheckEx";
     fail_fast: BugCheck, "";
+    call_an_import_that_nothing_provides: MissingImport, "";
     use_too_much_stack: KernelStack, "__chkstk";
 }

@@ -30,7 +30,7 @@ faults! { "verifier_locks",
     free_memory_with_an_armed_timer: DispatcherObject, "ExFreePoolWithTag";
 }
 
-pub const SLOW: Row = Row {
+pub(crate) const SLOW: Row = Row {
     driver: "verifier_locks",
     behaviour: "hold_a_spin_lock_for_long",
     rule: LockHeldTooLong,
@@ -47,6 +47,7 @@ fn hold_a_spin_lock_for_long() {
 fn both_orders_are_named() {
     let row = ROWS.iter().find(|row| row.rule == Rule::LockOrder).expect("a row");
     let violation = bed::run(row, Machine::builder(), true).expect("it is caught");
+    println!("{violation}");
     let lines = violation.text.matches("verifier_locks.c:").count();
     assert!(violation.text.contains(" was taken while ") && lines >= 2, "{violation}");
 }

@@ -5,7 +5,7 @@ use test_harness::Rule::{BadFree, Leak, PagedMemory, PoolOverrun, PoolUnderrun, 
 use test_harness::Machine;
 use test_harness::nt::pool::PoolGuard;
 
-use crate::bed;
+use crate::bed::{self, Row};
 
 faults! { "verifier_pool",
     write_behind_a_block: PoolOverrun, "";
@@ -24,13 +24,15 @@ faults! { "verifier_pool",
     spin_lock_in_paged_pool: PagedMemory, "KeAcquireSpinLockRaiseToDpc";
 }
 
+pub(crate) const BEFORE: Row =
+    Row { driver: "verifier_pool", behaviour: "read_before_a_block", rule: PoolUnderrun, call: "" };
+
 /// With the guard pages before the blocks, an access there is caught where it is made.
 #[test]
 fn read_before_a_block() {
-    let row = bed::Row { driver: "verifier_pool", behaviour: "read_before_a_block", rule: PoolUnderrun, call: "" };
-    bed::prove(&row, || Machine::builder().pool_guard(PoolGuard::Before));
+    bed::prove(&BEFORE, || Machine::builder().pool_guard(PoolGuard::Before));
     // On either side, it is caught sooner or later.
-    let caught = |seed| bed::run(&row, Machine::builder().pool_guard(PoolGuard::Alternating(seed)), true).is_some();
+    let caught = |seed| bed::run(&BEFORE, Machine::builder().pool_guard(PoolGuard::Alternating(seed)), true).is_some();
     let found = (0..32).filter(|seed| caught(*seed)).count();
     assert!((4..=28).contains(&found), "{found} of 32 seeds");
 }
