@@ -26,6 +26,7 @@ use crate::nt::process::Processes;
 use crate::nt::registry::Registry;
 use crate::nt::timer::Timers;
 use crate::nt::work::Workers;
+use crate::preemption::Preemption;
 use crate::thread::try_current;
 use crate::violation::{Rule, Violation};
 
@@ -51,6 +52,7 @@ pub(crate) struct Kernel {
     pub(crate) lock_order: LockOrder,
     pub(crate) lent: Lent,
     pub(crate) faults: FaultInjection,
+    pub(crate) preemption: Preemption,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) dispatch_sections: DispatchSections,
     pub(crate) dpcs: Dpcs,
@@ -80,6 +82,7 @@ impl Kernel {
             lock_order: LockOrder::default(),
             lent: Lent::default(),
             faults: FaultInjection::default(),
+            preemption: Preemption::default(),
             dispatcher: Dispatcher::default(),
             dispatch_sections: DispatchSections::default(),
             dpcs: Dpcs::default(),

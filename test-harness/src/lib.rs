@@ -30,6 +30,7 @@ pub mod machine;
 mod memory;
 pub mod network;
 pub mod nt;
+mod preemption;
 mod process;
 mod thread;
 pub mod tool;

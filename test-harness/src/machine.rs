@@ -361,6 +361,29 @@ impl Machine {
         self.kernel.faults.asked()
     }
 
+    /// Takes the processor away from whichever thread makes the drivers' next call but `n`, until [`Self::go_on`], or for a few
+    /// milliseconds.
+    pub fn preempt(&self, n: u64) {
+        self.kernel.preemption.arm(n);
+    }
+
+    /// Waits until a thread is off the processor by [`Self::preempt`]: the kernel function that it has called.
+    #[must_use]
+    pub fn wait_preempted(&self, timeout: Duration) -> Option<&'static str> {
+        self.kernel.preemption.wait(timeout)
+    }
+
+    /// Gives the processor back, and takes it from nobody any more.
+    pub fn go_on(&self) {
+        self.kernel.preemption.disarm();
+    }
+
+    /// Kernel functions that drivers have called so far, counted as [`Self::preempt`] counts.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.kernel.preemption.calls()
+    }
+
     /// What is in use now.
     #[must_use]
     pub fn stats(&self) -> Stats {

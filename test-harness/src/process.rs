@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -56,6 +56,17 @@ pub struct Process {
     kernel: Arc<Kernel>,
     process: Arc<process::Process>,
     threads: Mutex<HashMap<std::thread::ThreadId, Arc<process::Thread>>>,
+    /// Its threads that are in kernel mode. Those of a process that is being ended leave before its handles are closed.
+    inside: AtomicUsize,
+}
+
+/// A thread in kernel mode.
+struct Inside<'a>(&'a AtomicUsize);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A thread of a process, for tests in which a thread ends before its process.
@@ -69,7 +80,7 @@ pub type Finished = (IoStatus, Vec<u8>, Vec<u8>);
 
 impl Process {
     pub(crate) fn new(kernel: &Arc<Kernel>, process: Arc<process::Process>) -> Self {
-        Self { kernel: kernel.clone(), process, threads: Mutex::default() }
+        Self { kernel: kernel.clone(), process, threads: Mutex::default(), inside: AtomicUsize::new(0) }
     }
 
     /// The process's identifier.
@@ -104,10 +115,18 @@ impl Process {
         thread: &Arc<process::Thread>,
         body: impl FnOnce(&Kernel) -> Result<T, NTSTATUS>,
     ) -> Result<T, NTSTATUS> {
-        if self.process.exiting.load(Ordering::Acquire) {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let _inside = Inside(&self.inside);
+        if self.process.exiting.load(Ordering::SeqCst) {
             return Err(STATUS_PROCESS_IS_TERMINATING);
         }
         thread::enter(&self.kernel, thread, || body(thread::kernel())).unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN))
+    }
+
+    /// Enters kernel mode in the thread that ends the process.
+    fn enter_to_end<T>(&self, body: impl FnOnce(&Kernel) -> T) -> Result<T, NTSTATUS> {
+        let thread = self.own_thread()?;
+        thread::enter(&self.kernel, &thread, || body(thread::kernel())).map_err(|_| STATUS_SYSTEM_SHUTDOWN)
     }
 
     /// Runs `body` in kernel mode, in the calling thread as one of this process.
@@ -171,9 +190,11 @@ impl Process {
         output: Buffer,
         done: request::Done,
     ) -> Result<IoToken, NTSTATUS> {
-        let entry = object::user_file(&self.process, handle.0)?;
-        let control =
-            |kernel: &Kernel| request::device_control(kernel, entry.body, entry.access, code, input, output, done);
+        let control = |kernel: &Kernel| {
+            object::with_user_file(kernel, &self.process, handle.0, |entry| {
+                request::device_control(kernel, entry.body, entry.access, code, input, output, done)
+            })
+        };
         self.enter_as(thread, control).map(IoToken)
     }
 
@@ -263,7 +284,6 @@ impl Process {
         mut buffer: Vec<u8>,
         done: impl FnOnce((IoStatus, Vec<u8>)) + Send + 'static,
     ) -> Result<IoToken, NTSTATUS> {
-        let entry = object::user_file(&self.process, handle.0)?;
         let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         let range = Buffer { address: buffer.as_mut_ptr() as usize, length };
         let done = Box::new(move |status: IoStatus| {
@@ -275,7 +295,12 @@ impl Process {
             }
         });
         let access = if write { Access::Read } else { Access::Write };
-        self.enter(|kernel| request::transfer(kernel, entry.body, entry.access, access, range, done)).map(IoToken)
+        let transfer = |kernel: &Kernel| {
+            object::with_user_file(kernel, &self.process, handle.0, |entry| {
+                request::transfer(kernel, entry.body, entry.access, access, range, done)
+            })
+        };
+        self.enter(transfer).map(IoToken)
     }
 
     /// Cancels one request of a handle, or all of them (CancelIoEx).
@@ -357,25 +382,40 @@ impl Process {
     /// Ends the process: cancels the requests of its threads, waits for them, closes its handles. Requests that do not end
     /// are a violation, an unkillable process; so are pages of it that stay locked.
     pub fn exit(&self) {
-        if self.process.exiting.load(Ordering::Acquire) {
+        if self.process.exiting.swap(true, Ordering::SeqCst) {
             return;
         }
         if !self.kernel.is_stopped() {
             let id = self.process.id;
-            self.run_down(move |request| request.process == id);
+            let wanted = move |request: &request::Request| request.process == id;
+            self.run_down(wanted);
+            self.wait_for_threads();
+            // What they have asked for on their way out.
+            self.run_down(wanted);
             let handles = self.process.handles.lock().all();
             for handle in handles {
                 // The list is our own: the handle exists.
-                let _ = self.close(Handle(handle));
+                let _ = self.enter_to_end(|kernel| object::close(kernel, &self.process, handle));
             }
             self.check_locked_pages();
         }
-        self.process.exiting.store(true, Ordering::Release);
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads.values() {
             thread.end(&self.kernel);
         }
         self.kernel.processes.remove(&self.kernel, &self.process);
+    }
+
+    /// Waits until no thread of the process is in kernel mode.
+    fn wait_for_threads(&self) {
+        let deadline = Instant::now() + EXIT_PATIENCE;
+        while self.inside.load(Ordering::SeqCst) != 0 && !self.kernel.is_stopped() {
+            if Instant::now() > deadline {
+                let text = format!("a thread of process {} does not leave kernel mode", self.process.id);
+                self.kernel.report_at(Rule::Hang, text, "", &[]);
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
     }
 
     /// A process must not go while pages of it are locked (bug check PROCESS_HAS_LOCKED_PAGES).
@@ -397,7 +437,7 @@ impl Process {
     /// Cancels requests and waits until they have ended.
     fn run_down(&self, wanted: impl Fn(&request::Request) -> bool + Copy) {
         let deadline = Instant::now() + EXIT_PATIENCE;
-        let cancelled = self.enter(|kernel| Ok(crate::nt::irp::cancel_requests(kernel, wanted)));
+        let cancelled = self.enter_to_end(|kernel| crate::nt::irp::cancel_requests(kernel, wanted));
         if cancelled == Ok(0) {
             return;
         }

@@ -17,6 +17,7 @@ pub(crate) fn called<'a>(name: &'static str, highest: KIRQL) -> &'a Current {
     }
     current.call.set(name);
     unwind::note_call(current);
+    current.kernel.preemption.called(name);
     let irql = current.irql.get();
     if irql > highest {
         violate(Rule::Irql, format!("{name} was called at IRQL {irql}; it may be called at {highest} or below"));

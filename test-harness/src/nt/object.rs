@@ -490,8 +490,30 @@ pub(crate) fn is_signaled(body: usize) -> bool {
 
 /// The entry of a file handle of a process.
 pub(crate) fn user_file(process: &Process, handle: HANDLE) -> Result<HandleEntry, NTSTATUS> {
-    let entry = process.handles.lock().entries.get(&handle).copied().ok_or(STATUS_INVALID_HANDLE)?;
+    entry_of_file(&process.handles.lock().entries, handle)
+}
+
+fn entry_of_file(entries: &BTreeMap<HANDLE, HandleEntry>, handle: HANDLE) -> Result<HandleEntry, NTSTATUS> {
+    let entry = entries.get(&handle).copied().ok_or(STATUS_INVALID_HANDLE)?;
     if entry.kind == Kind::File { Ok(entry) } else { Err(STATUS_OBJECT_TYPE_MISMATCH) }
+}
+
+/// Does something with the file object of a handle, which another thread of the process may close meanwhile.
+pub(crate) fn with_user_file<T>(
+    kernel: &Kernel,
+    process: &Process,
+    handle: HANDLE,
+    body: impl FnOnce(HandleEntry) -> Result<T, NTSTATUS>,
+) -> Result<T, NTSTATUS> {
+    let entry = {
+        let handles = process.handles.lock();
+        let entry = entry_of_file(&handles.entries, handle)?;
+        kernel.objects.reference(entry.body);
+        entry
+    };
+    let result = body(entry);
+    dereference(kernel, entry.body);
+    result
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![

@@ -1,8 +1,9 @@
 //! The bed of every scenario: a machine with the driver loaded, and a process that has its device open.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use san_protocol::{NtStatus, ProviderState};
 use san_proxy::{AddressFamily, Backlog, Error, Provider, StreamConnection, StreamListener};
 use test_harness::device::HarnessDevice;
 use test_harness::machine::{Builder, Process};
+use test_harness::nt::registry::Value;
 use test_harness::wsk::Completions;
 use test_harness::{Driver, Machine};
 
@@ -117,6 +119,26 @@ pub(crate) fn accept_in_time(listener: &TcpListener) -> TcpStream {
 #[track_caller]
 pub(crate) fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> NtStatus {
     result.expect_err("it fails").status()
+}
+
+/// A TCP port that nobody has at the moment; below those that the host gives to connections, and each time another one.
+pub(crate) fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 12_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Where tests run side by side, each process begins elsewhere.
+        let number = std::process::id().wrapping_mul(211).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let count = u32::from(PORTS.end - PORTS.start);
+        let port = PORTS.start + u16::try_from(number % count).expect("less than the count");
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A machine builder with a native port of its own.
+pub(crate) fn builder() -> Builder {
+    Machine::builder().parameter("sanwsk", "NativePort", Value::Number(free_port().into()))
 }
 
 /// A free port of 127.0.0.1 or ::1, chosen by the system.

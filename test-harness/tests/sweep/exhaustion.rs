@@ -75,17 +75,4 @@ macro_rules! exhaust {
     };
 }
 
-exhaust! {
-    asking
-    routes
-    stream
-    stream_of_ipv6
-    stream_failures
-    stream_cancelled
-    session
-    session_of_ipv6
-    san_refusals
-    san_events
-    san_cancelled
-    san_silence
-}
+for_each_path!(exhaust);

@@ -4,8 +4,19 @@
 #[allow(dead_code)] // shared with the scenarios, which use all of it
 mod support;
 
+/// Hands the names of all paths to a macro.
+macro_rules! for_each_path {
+    ($macro:ident) => {
+        $macro! {
+            asking routes stream stream_of_ipv6 stream_failures stream_cancelled session session_of_ipv6 san_refusals
+            san_events san_cancelled san_silence
+        }
+    };
+}
+
 mod documented;
 mod exhaustion;
 mod meeting;
 mod paths;
+mod teardown;
 mod world;

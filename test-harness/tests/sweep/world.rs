@@ -1,19 +1,19 @@
 //! A machine with the driver, and handles of its device through which every answer is looked at.
 
 use crate::documented::is_documented;
-use crate::support::{Bed, MOMENT, PATIENCE, eventually};
+use crate::support::{Bed, MOMENT, PATIENCE, builder, eventually, image};
 use parking_lot::Mutex;
 use san_protocol::ControlCode;
 use san_proxy::{Completed, Completion, Device, DeviceRequest, Error, Event, Provider, SharedMemory, Ticket};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
-use test_harness::Machine;
 use test_harness::device::HarnessDevice;
 use test_harness::machine::Stats;
 use test_harness::nt::registry::Value;
+use test_harness::nt::status::STATUS_PROCESS_IS_TERMINATING;
 
 /// What the handles of a machine have seen.
 #[derive(Default)]
@@ -39,26 +39,55 @@ pub(crate) struct InUse {
 pub(crate) struct World {
     pub(crate) bed: Bed,
     pub(crate) seen: Arc<Mutex<Seen>>,
+    devices: Mutex<Vec<Weak<Watched>>>,
+    /// What waits for an event waits in vain.
+    ended: AtomicBool,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
-        // The system gives each process another free port, and nobody else binds it at once.
-        let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|listener| listener.local_addr());
-        let native = Value::Number(port.expect("a free port").port().into());
         // A peer that says nothing is given up soon.
-        let builder = Machine::builder().parameter("sanwsk", "NativePort", native).parameter(
-            "sanwsk",
-            "HandshakeTimeout",
-            Value::Number(2000),
-        );
-        Self { bed: Bed::with(builder), seen: Arc::default() }
+        let builder = builder().parameter("sanwsk", "HandshakeTimeout", Value::Number(2000));
+        Self { bed: Bed::with(builder), seen: Arc::default(), devices: Mutex::default(), ended: AtomicBool::new(false) }
     }
 
     /// The driver through a handle of its own.
     pub(crate) fn open(&self) -> Result<Provider, Error> {
         let device = HarnessDevice::open(&self.bed.process)?;
-        Ok(Provider::new(Arc::new(Watched { device, seen: self.seen.clone() })))
+        let device = Arc::new(Watched { device, seen: self.seen.clone() });
+        self.devices.lock().push(Arc::downgrade(&device));
+        Ok(Provider::new(device))
+    }
+
+    /// Whether the handles of this run have been closed, as [`Self::end`] says.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn end(&self, ended: bool) {
+        self.ended.store(ended, Ordering::Release);
+    }
+
+    /// The handles that are open.
+    pub(crate) fn devices(&self) -> Vec<Arc<Watched>> {
+        let mut devices = self.devices.lock();
+        devices.retain(|device| device.strong_count() != 0);
+        devices.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// In place of the process that has ended.
+    pub(crate) fn new_process(&mut self) {
+        self.bed.process = Arc::new(self.bed.machine.process());
+    }
+
+    /// Loads the driver again, once it has gone.
+    pub(crate) fn reload(&mut self) {
+        let Bed { machine, driver, .. } = &mut self.bed;
+        // It fails if it is on its way out already: the path may have been over before its end came.
+        let _ = machine.unload(driver);
+        assert!(machine.wait_unloaded(driver, PATIENCE), "nobody has the device open any more");
+        *driver = machine.load(image(), "sanwsk").expect("the driver loads again");
+        self.bed.wait_for_provider();
     }
 
     /// What is in use when nothing is under way: it stays the same for a while.
@@ -88,7 +117,9 @@ impl World {
     }
 
     fn in_use(&self) -> InUse {
-        let Stats { driver_pool, irps, locked_mdls, objects, kernel_handles, .. } = self.bed.machine.stats();
+        let Stats { driver_pool, irps, locked_mdls, mut objects, kernel_handles, .. } = self.bed.machine.stats();
+        // Those of the test that have called the kernel count as well.
+        objects.remove("Thread");
         // A table of the driver's that has grown keeps its size.
         let blocks = driver_pool.into_iter().map(|(tag, used)| (tag, used.blocks)).collect();
         InUse { blocks, irps, locked_mdls, objects, kernel_handles }
@@ -106,17 +137,31 @@ impl World {
 }
 
 /// A handle whose answers are looked at.
-struct Watched {
+pub(crate) struct Watched {
     device: HarnessDevice,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Watched {
+    /// CancelIoEx for all requests of the handle.
+    pub(crate) fn cancel_all(&self) {
+        if let Some(handle) = self.device.handle() {
+            // It fails if there are none.
+            let _ = self.device.process().cancel(handle, None);
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.device.close();
+    }
+
     fn watch(&self, code: u32, done: Completion) -> Completion {
         let seen = self.seen.clone();
         seen.lock().codes.insert(code);
         Box::new(move |completed: Completed| {
-            if !ControlCode::from_value(code).is_some_and(|code| is_documented(code, completed.status)) {
+            let is_known = ControlCode::from_value(code).is_some_and(|code| is_documented(code, completed.status));
+            // The system itself refuses what a process asks for that is being ended.
+            if !is_known && completed.status.0 != STATUS_PROCESS_IS_TERMINATING {
                 seen.lock().undocumented.insert(format!("{:?}: {}", ControlCode::from_value(code), completed.status));
             }
             done(completed);

@@ -1,33 +1,10 @@
 //! Machines whose SAN is the loopback network, and switches on them.
 
 use crate::support::{Bed, PATIENCE};
+pub(crate) use crate::support::{builder, free_port};
 use san_proxy::{Prefix, ReceiveWindow, SanStream, Switch, SwitchConfig};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU32, Ordering};
-use test_harness::Machine;
-use test_harness::machine::Builder;
-use test_harness::nt::registry::Value;
-
-/// A TCP port that nobody has at the moment, below those that the host gives to connections.
-pub(crate) fn free_port() -> u16 {
-    const FIRST: u32 = 12_000;
-    const COUNT: u32 = 20_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        // Where tests run side by side, each process begins elsewhere.
-        let number = std::process::id().wrapping_mul(197).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(FIRST + number % COUNT).expect("below 65536");
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// A machine builder with a native port of its own.
-pub(crate) fn builder() -> Builder {
-    Machine::builder().parameter("sanwsk", "NativePort", Value::Number(free_port().into()))
-}
 
 /// A machine whose SAN addresses are the native ones.
 pub(crate) fn bed() -> Bed {

@@ -189,12 +189,10 @@ fn set_up(kernel: &Kernel, record: &Record, key: &str) {
 
 /// Asks for the unload of a driver (NtUnloadDriver): at once if nobody has it open, else when the last handle goes.
 pub(crate) fn unload(kernel: &Kernel, record: &Arc<Record>) -> Result<(), NTSTATUS> {
-    if record.object().DriverUnload.get().is_none() {
-        return Err(STATUS_INVALID_DEVICE_REQUEST);
-    }
     {
         let mut phase = record.phase.lock();
-        if *phase != Phase::Running {
+        // Of a driver that has gone there is no object any more.
+        if *phase != Phase::Running || record.object().DriverUnload.get().is_none() {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
         *phase = Phase::Unloading;

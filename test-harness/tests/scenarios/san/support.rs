@@ -1,35 +1,12 @@
 //! The bed of SAN scenarios: a machine whose native port is its own, and sessions on it.
 
 use crate::support::{Bed, PATIENCE, eventually};
+pub(crate) use crate::support::{builder, free_port};
 use san_protocol::ControlCode;
 use san_proxy::{
     AddressFamily, Backlog, DeviceRequest, Memory, MemoryRights, NtStatus, Pending, Provider, Region, SanEndpoint,
 };
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU32, Ordering};
-use test_harness::Machine;
-use test_harness::machine::Builder;
-use test_harness::nt::registry::Value;
-
-/// A TCP port that nobody has at the moment; below those that the host gives to connections, and each time another one.
-pub(crate) fn free_port() -> u16 {
-    const PORTS: std::ops::Range<u16> = 12_000..32_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        // Where tests run side by side, each process begins elsewhere.
-        let number = std::process::id().wrapping_mul(211).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let count = u32::from(PORTS.end - PORTS.start);
-        let port = PORTS.start + u16::try_from(number % count).expect("less than the count");
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// A machine builder with a native port of its own.
-pub(crate) fn builder() -> Builder {
-    Machine::builder().parameter("sanwsk", "NativePort", Value::Number(free_port().into()))
-}
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// A machine with the driver loaded, whose native port is its own.
 pub(crate) fn bed() -> Bed {
