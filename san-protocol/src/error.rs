@@ -42,6 +42,8 @@ named! { NtStatus, "STATUS_";
     INVALID_HANDLE = 0xC000_0008,
     /// A field has a value that means nothing.
     INVALID_PARAMETER = 0xC000_000D,
+    /// The device is on its way out: its driver is being unloaded.
+    NO_SUCH_DEVICE = 0xC000_000E,
     /// The device has no such control code.
     INVALID_DEVICE_REQUEST = 0xC000_0010,
     /// No pool left.
@@ -217,7 +219,7 @@ pub const fn wsa_error(status: NtStatus) -> WsaError {
         NtStatus::ACCESS_DENIED | NtStatus::PRIVILEGE_NOT_HELD => WsaError::WSAEACCES,
         NtStatus::BUFFER_TOO_SMALL | NtStatus::ACCESS_VIOLATION => WsaError::WSAEFAULT,
         NtStatus::DEVICE_BUSY => WsaError::WSAEALREADY,
-        NtStatus::DEVICE_NOT_READY | NtStatus::NOINTERFACE => WsaError::WSAENETDOWN,
+        NtStatus::DEVICE_NOT_READY | NtStatus::NOINTERFACE | NtStatus::NO_SUCH_DEVICE => WsaError::WSAENETDOWN,
         NtStatus::IO_TIMEOUT => WsaError::WSAETIMEDOUT,
         NtStatus::NOT_SUPPORTED | NtStatus::INVALID_DEVICE_REQUEST => WsaError::WSAEOPNOTSUPP,
         NtStatus::INVALID_CONNECTION | NtStatus::CONNECTION_INVALID => WsaError::WSAENOTCONN,

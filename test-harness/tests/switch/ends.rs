@@ -2,13 +2,12 @@
 
 use crate::bed::{bed, config, narrow, read_all, san_streams, switch};
 use crate::support::{Bed, MOMENT, PATIENCE, eventually};
-use san_proxy::{SanStream, Switch};
+use san_proxy::{NtStatus, SanStream, Switch, WsaError};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::thread;
 use test_harness::device::HarnessDevice;
 use test_harness::machine::Unload;
-use test_harness::nt::status;
 
 /// A read that waits, and is ended by what `end` does: how.
 fn ended_by(stream: &SanStream, end: impl FnOnce()) -> ErrorKind {
@@ -100,7 +99,7 @@ fn a_driver_that_is_unloaded_under_a_live_stream_goes_after_its_last_stream() {
     assert_eq!(bed.machine.unload(&bed.driver), Ok(Unload::Deferred));
     let late = HarnessDevice::open(&bed.process).map(|_| ()).expect_err("it is on its way out");
     let without = Switch::new(None, config());
-    assert_eq!(late.status().0, status::STATUS_NO_SUCH_DEVICE);
+    assert_eq!((late.status(), late.wsa_error()), (NtStatus::NO_SUCH_DEVICE, WsaError::WSAENETDOWN));
     let listener = without.bind("127.0.0.1:0").expect("TCP listens");
     let by_tcp = without.connect(listener.local_addr().expect("its address")).expect("TCP connects");
     assert!(!by_tcp.is_san());

@@ -234,6 +234,11 @@ fn what_keeps_the_driver_from_being_opened_is_named_with_what_to_do() {
             "sc start sanwsk",
         ),
         (
+            NtStatus::NO_SUCH_DEVICE,
+            "sanctl: cannot open the device: WSAENETDOWN (10050), STATUS_NO_SUCH_DEVICE (0xc000000e)\n",
+            "the driver is being stopped",
+        ),
+        (
             NtStatus::ACCESS_DENIED,
             "sanctl: cannot open the device: WSAEACCES (10013), STATUS_ACCESS_DENIED (0xc0000022)\n",
             "run it as an administrator",
