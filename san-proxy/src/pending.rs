@@ -5,7 +5,9 @@ use crate::memory::SharedMemory;
 use crate::signal::Signal;
 use san_protocol::{NtStatus, WsaError};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Where the completion puts what it got.
@@ -15,6 +17,8 @@ struct Slot {
     arrived: Condvar,
     /// Raised by whoever puts the completion here, if it was set before.
     signal: OnceLock<Arc<Signal>>,
+    /// Woken by the same. It is set under the lock of `completed`, so that no end is missed.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Slot {
@@ -28,6 +32,23 @@ impl Slot {
         if let Some(signal) = self.signal.get() {
             signal.raise();
         }
+        let waker = self.waker().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been put here; if nothing has, `waker` is woken when it is.
+    fn poll(&self, waker: &Waker) -> Option<Completed> {
+        let mut completed = self.lock();
+        if completed.is_none() {
+            self.waker().replace(waker.clone());
+        }
+        completed.take()
     }
 
     fn take(&self) -> Completed {
@@ -49,6 +70,17 @@ impl Slot {
 /// A request that has been issued and ends with a `T`.
 ///
 /// Dropping it cancels the request and waits until it has ended; what it brought (a connection that was accepted) is dropped.
+///
+/// It is a future too, of any executor:
+///
+/// ```
+/// async fn echo_one(near: &san_proxy::StreamConnection) -> Result<(), san_proxy::Error> {
+///     let received = near.start_receive(vec![0; 1024], san_proxy::Receive::Some).await;
+///     let length = received.result?;
+///     near.start_send(received.buffer[..length].to_vec()).await.result?;
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping it cancels the request"]
 pub struct Pending<T> {
     device: Arc<dyn Device>,
@@ -180,8 +212,22 @@ impl<T> Pending<T> {
     }
 
     fn finish(&mut self, completed: Completed) -> T {
-        let finish = self.finish.take().expect("the completion is taken once, by a call that consumes `self`");
+        let finish = self.finish.take().expect("a result is asked for once");
         finish(completed)
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = T;
+
+    /// # Panics
+    ///
+    /// It was ready before.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        match self.slot.poll(context.waker()) {
+            Some(completed) => Poll::Ready(self.finish(completed)),
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -7,6 +7,9 @@ use crate::{
 };
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 fn address(port: u16) -> SocketAddr {
@@ -51,6 +54,44 @@ fn bytes_go_both_ways_and_each_side_ends_by_itself() {
     client.read_to_string(&mut text).unwrap();
     assert_eq!(text, "answer");
     assert_eq!(status(client.send(b"more")), NtStatus::PIPE_DISCONNECTED);
+}
+
+/// Polls a future where it stands, and sleeps until it is woken.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => std::thread::park_timeout(Duration::from_secs(20)),
+        }
+    }
+}
+
+#[test]
+fn a_request_can_be_awaited() {
+    let (provider, _) = FakeDevice::provider();
+    let (client, server) = pair(&provider);
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        server.send(b"late").unwrap();
+        server
+    });
+    let received = block_on(client.start_receive(vec![0; 4], Receive::All));
+    assert_eq!((received.result, &received.buffer[..]), (Ok(4), &b"late"[..]));
+    let server = late.join().unwrap();
+    // One that has ended already, and one that is cancelled by its drop.
+    let sent = block_on(client.start_send(b"now".to_vec()));
+    assert_eq!(sent.result, Ok(3));
+    assert_eq!(block_on(server.start_receive(vec![0; 3], Receive::All)).buffer, b"now");
+    let mut pending = pin!(server.start_receive(vec![0; 1], Receive::All));
+    assert!(pending.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
 #[test]

@@ -387,11 +387,7 @@ impl Process {
         }
         if !self.kernel.is_stopped() {
             let id = self.process.id;
-            let wanted = move |request: &request::Request| request.process == id;
-            self.run_down(wanted);
-            self.wait_for_threads();
-            // What they have asked for on their way out.
-            self.run_down(wanted);
+            self.run_down(move |request| request.process == id, || self.inside.load(Ordering::SeqCst) == 0);
             let handles = self.process.handles.lock().all();
             for handle in handles {
                 // The list is our own: the handle exists.
@@ -404,18 +400,6 @@ impl Process {
             thread.end(&self.kernel);
         }
         self.kernel.processes.remove(&self.kernel, &self.process);
-    }
-
-    /// Waits until no thread of the process is in kernel mode.
-    fn wait_for_threads(&self) {
-        let deadline = Instant::now() + EXIT_PATIENCE;
-        while self.inside.load(Ordering::SeqCst) != 0 && !self.kernel.is_stopped() {
-            if Instant::now() > deadline {
-                let text = format!("a thread of process {} does not leave kernel mode", self.process.id);
-                self.kernel.report_at(Rule::Hang, text, "", &[]);
-            }
-            std::thread::sleep(Duration::from_micros(50));
-        }
     }
 
     /// A process must not go while pages of it are locked (bug check PROCESS_HAS_LOCKED_PAGES).
@@ -434,14 +418,18 @@ impl Process {
         }
     }
 
-    /// Cancels requests and waits until they have ended.
-    fn run_down(&self, wanted: impl Fn(&request::Request) -> bool + Copy) {
+    /// Cancels requests until all have ended and nobody makes further ones.
+    fn run_down(&self, wanted: impl Fn(&request::Request) -> bool + Copy, is_quiet: impl Fn() -> bool) {
         let deadline = Instant::now() + EXIT_PATIENCE;
-        let cancelled = self.enter_to_end(|kernel| crate::nt::irp::cancel_requests(kernel, wanted));
-        if cancelled == Ok(0) {
-            return;
-        }
-        while self.kernel.irps.any(wanted) && !self.kernel.is_stopped() {
+        while !self.kernel.is_stopped() {
+            // In this order: a thread that has left has made its last request.
+            let quiet = is_quiet();
+            if self.enter_to_end(|kernel| crate::nt::irp::cancel_requests(kernel, wanted)) == Ok(0)
+                && quiet
+                && !self.kernel.irps.any(wanted)
+            {
+                return;
+            }
             if Instant::now() > deadline {
                 let text = format!(
                     "a request of process {} did not end within {EXIT_PATIENCE:?} of being cancelled",
@@ -485,7 +473,7 @@ impl UserThread<'_> {
 impl Drop for UserThread<'_> {
     fn drop(&mut self) {
         let id = self.thread.id;
-        self.owner.run_down(move |request| request.thread == id);
+        self.owner.run_down(move |request| request.thread == id, || true);
         self.thread.end(&self.owner.kernel);
     }
 }
