@@ -1,6 +1,7 @@
 //! A simulated Windows, from outside: its drivers, its options, what it has in use.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -164,6 +165,12 @@ impl Driver {
     #[must_use]
     pub fn missing_imports(&self) -> &[ImportName] {
         self.record.image.as_ref().map_or(&[], |image| image.missing())
+    }
+
+    /// The addresses of the image's section of this name, of an image that is in memory.
+    #[must_use]
+    pub fn section(&self, name: &str) -> Option<Range<usize>> {
+        self.record.image.as_ref()?.section(name)
     }
 
     /// Whether it has been unloaded, or its entry point has failed.

@@ -55,7 +55,8 @@ const UNLOCKING: Duration = Duration::from_secs(1);
 pub struct Process {
     kernel: Arc<Kernel>,
     process: Arc<process::Process>,
-    threads: Mutex<HashMap<std::thread::ThreadId, Arc<process::Thread>>>,
+    /// `None` once the process has gone: then there are no more.
+    threads: Mutex<Option<HashMap<std::thread::ThreadId, Arc<process::Thread>>>>,
     /// Its threads that are in kernel mode. Those of a process that is being ended leave before its handles are closed.
     inside: AtomicUsize,
 }
@@ -80,7 +81,7 @@ pub type Finished = (IoStatus, Vec<u8>, Vec<u8>);
 
 impl Process {
     pub(crate) fn new(kernel: &Arc<Kernel>, process: Arc<process::Process>) -> Self {
-        Self { kernel: kernel.clone(), process, threads: Mutex::default(), inside: AtomicUsize::new(0) }
+        Self { kernel: kernel.clone(), process, threads: Mutex::new(Some(HashMap::new())), inside: AtomicUsize::new(0) }
     }
 
     /// The process's identifier.
@@ -97,6 +98,7 @@ impl Process {
 
     fn own_thread(&self) -> Result<Arc<process::Thread>, NTSTATUS> {
         let mut threads = self.threads.lock();
+        let threads = threads.as_mut().ok_or(STATUS_PROCESS_IS_TERMINATING)?;
         if let Some(thread) = threads.get(&std::thread::current().id()) {
             return Ok(thread.clone());
         }
@@ -395,8 +397,8 @@ impl Process {
             }
             self.check_locked_pages();
         }
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads.values() {
+        let threads = self.threads.lock().take();
+        for thread in threads.iter().flat_map(HashMap::values) {
             thread.end(&self.kernel);
         }
         self.kernel.processes.remove(&self.kernel, &self.process);

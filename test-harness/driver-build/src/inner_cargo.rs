@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    Arch, Exclusive, Options, Profile, ToolchainSource, output_root,
+    Arch, Exclusive, Instrumentation, Options, Profile, ToolchainSource, coverage, output_root,
     progress::{run_quietly, say},
     stand_in,
     symlink::symlink,
@@ -35,14 +35,19 @@ pub(crate) fn target_folders() -> [PathBuf; 2] {
     ["build", "build-private"].map(|folder| output_root().join(folder))
 }
 
-fn target_folder(rust: &Rust) -> PathBuf {
+fn target_folder(rust: &Rust, instrumentation: Instrumentation) -> PathBuf {
     let [installed, private] = target_folders();
-    if rust.cargo.starts_with(output_root()) { private } else { installed }
+    let folder = if rust.cargo.starts_with(output_root()) { private } else { installed };
+    match instrumentation {
+        Instrumentation::None => folder,
+        Instrumentation::Coverage => folder.join("coverage"),
+    }
 }
 
 /// Runs one task to its end. The target folder it was done in.
 pub(crate) fn run(options: &Options, task: Task) -> Result<PathBuf> {
-    let (command, folder) = if cfg!(windows) { with_the_wdk(options, task) } else { with_the_stand_in(options, task)? };
+    let (command, folder) =
+        if cfg!(windows) { with_the_wdk(options, task)? } else { with_the_stand_in(options, task)? };
     let what = format!("{} for {}", options.package, options.arch.triple());
     run_to_success(command, &what)?;
     Ok(folder)
@@ -62,8 +67,10 @@ fn run_to_success(mut command: Command, what: &str) -> Result<()> {
 /// A Rust that compiles for Windows cannot be set up, or clippy or the compiler complains; their words are on stderr by then.
 pub fn check_user_mode(package: &str, source: ToolchainSource, arch: Arch) -> Result<()> {
     let (toolchain, _) = stand_in::set_up(source, arch, Task::Clippy)?;
-    let folder = target_folder(&toolchain.rust);
-    let options = Options { package: package.to_owned(), arch, profile: Profile::Dev, toolchain: source };
+    let instrumentation = Instrumentation::None;
+    let folder = target_folder(&toolchain.rust, instrumentation);
+    let options =
+        Options { package: package.to_owned(), arch, profile: Profile::Dev, toolchain: source, instrumentation };
     let mut command = toolchain.command(toolchain.rust.cargo_clippy());
     command.env("CARGO", &toolchain.rust.cargo).env("RUSTC", &toolchain.rust.rustc).arg("clippy");
     add_arguments(&mut command, &options, &folder);
@@ -78,20 +85,28 @@ pub fn check_user_mode(package: &str, source: ToolchainSource, arch: Arch) -> Re
 }
 
 /// The installed WDK is found by wdk-build itself. (Not run yet: no Windows machine has built this workspace.)
-fn with_the_wdk(options: &Options, task: Task) -> (Command, PathBuf) {
+fn with_the_wdk(options: &Options, task: Task) -> Result<(Command, PathBuf)> {
+    match options.instrumentation {
+        Instrumentation::None => {}
+        Instrumentation::Coverage => bail!("images with coverage are for the harness, and built on Linux"),
+    }
     let [folder, _] = target_folders();
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags()).arg(task.subcommand()).arg("--lib");
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags(None)).arg(task.subcommand()).arg("--lib");
     add_arguments(&mut command, options, &folder);
     deny_warnings(&mut command, task);
-    (command, folder)
+    Ok((command, folder))
 }
 
 fn with_the_stand_in(options: &Options, task: Task) -> Result<(Command, PathBuf)> {
     let (toolchain, kit) = stand_in::set_up(options.toolchain, options.arch, task)?;
     let (wrapper, clang_cl) = make_host_tools(&toolchain)?;
 
-    let folder = target_folder(&toolchain.rust);
+    let folder = target_folder(&toolchain.rust, options.instrumentation);
+    let linked_in = match options.instrumentation {
+        Instrumentation::None => None,
+        Instrumentation::Coverage => Some(coverage::compile_markers(&toolchain, &kit, options.arch)?),
+    };
 
     let mut command = match task {
         Task::Build | Task::Check => toolchain.command(&toolchain.rust.cargo),
@@ -110,7 +125,13 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<(Command, PathBuf)
         // wdk-alloc's warning is for its authors.
         .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
         .env("DRIVER_BUILD_HOST_CRATES", stand_in::sources().join("host"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(linked_in.as_deref()));
+    match options.instrumentation {
+        Instrumentation::None => {}
+        Instrumentation::Coverage => {
+            command.env(coverage::CRATES_VARIABLE, coverage::CRATES);
+        }
+    }
     command.arg(task.subcommand()).arg("--lib");
     add_arguments(&mut command, options, &folder);
     match toolchain.rust.library {
@@ -128,8 +149,10 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<(Command, PathBuf)
 
 /// Flags for the target only, separated as cargo wants it. The kernel has no C runtime to load: wdk-build insists on a
 /// static one. The linker's own default leaves the image's checksum 0 and puts the time into it.
-fn rustflags() -> String {
-    ["-Ctarget-feature=+crt-static", "-Clink-arg=/RELEASE", "-Clink-arg=/Brepro"].join("\x1f")
+fn rustflags(linked_in: Option<&Path>) -> String {
+    let always = ["-Ctarget-feature=+crt-static", "-Clink-arg=/RELEASE", "-Clink-arg=/Brepro"].map(str::to_owned);
+    let object = linked_in.map(|object| format!("-Clink-arg={}", object.display()));
+    always.into_iter().chain(object).collect::<Vec<_>>().join("\x1f")
 }
 
 impl Task {

@@ -6,6 +6,7 @@
 
 mod arch;
 mod c_driver;
+mod coverage;
 mod debian;
 mod inner_cargo;
 mod progress;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result};
 pub use crate::{
     arch::Arch,
     c_driver::{CDriver, DriverModel, build_c, kernel_c_compiler},
+    coverage::{COUNTERS_SECTION, PCS_SECTION},
     inner_cargo::{Task, check_user_mode},
     toolchain::{Toolchain, ToolchainSource},
 };
@@ -52,6 +54,16 @@ impl Profile {
     }
 }
 
+/// What is compiled into the image beside the driver itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Instrumentation {
+    /// Nothing: the image is what is installed.
+    #[default]
+    None,
+    /// A counter at each edge of the control flow of this workspace's crates, for a fuzzer: see [`COUNTERS_SECTION`].
+    Coverage,
+}
+
 /// What to build, and with what.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -63,6 +75,8 @@ pub struct Options {
     pub profile: Profile,
     /// Where compilers come from.
     pub toolchain: ToolchainSource,
+    /// What is compiled in beside the driver. What differs has its own folders: the ordinary image stays as it is.
+    pub instrumentation: Instrumentation,
 }
 
 impl Default for Options {
@@ -72,6 +86,7 @@ impl Default for Options {
             arch: Arch::default(),
             profile: Profile::default(),
             toolchain: ToolchainSource::default(),
+            instrumentation: Instrumentation::default(),
         }
     }
 }
@@ -148,10 +163,16 @@ fn take_turn(what: Exclusive) -> Result<File> {
 fn collect(options: &Options, target_folder: &Path) -> Result<Artifacts> {
     let file_stem = options.package.replace('-', "_");
     let built = target_folder.join(options.arch.triple()).join(options.profile.folder());
-    let folder = output_root().join(match options.profile {
-        Profile::Release => options.arch.name().to_owned(),
-        Profile::Dev => format!("{}-dev", options.arch.name()),
-    });
+    let mut name = options.arch.name().to_owned();
+    match options.profile {
+        Profile::Release => {}
+        Profile::Dev => name.push_str("-dev"),
+    }
+    match options.instrumentation {
+        Instrumentation::None => {}
+        Instrumentation::Coverage => name.push_str("-coverage"),
+    }
+    let folder = output_root().join(name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let take = |from: PathBuf, extension: &str| {
         let to = folder.join(&options.package).with_extension(extension);

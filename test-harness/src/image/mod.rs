@@ -6,6 +6,7 @@ mod symbols;
 mod thunks;
 pub(crate) mod unwind;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, fs, io};
@@ -188,6 +189,19 @@ impl Mapped {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the section of a name lies, which stays as long as the image is mapped.
+    pub(crate) fn section(&self, name: &str) -> Option<Range<usize>> {
+        let headers = PeFile64::parse(&*self.contents).ok()?;
+        let named = |section: &&pe::ImageSectionHeader| {
+            let raw = section.raw_name();
+            raw.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+        };
+        let table = headers.section_table();
+        let section = table.iter().find(named)?;
+        let start = self.base() + section.virtual_address.get(LE) as usize;
+        Some(start..start + section.virtual_size.get(LE) as usize)
     }
 
     pub(crate) fn imports(&self) -> &[ImportName] {

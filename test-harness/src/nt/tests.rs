@@ -551,6 +551,18 @@ fn an_unclaimed_violation_panics() {
     let _ = machine.on_system_thread(|_| super::runtime::KeBugCheck(1));
 }
 
+#[test]
+fn a_process_that_has_gone_gets_no_threads() {
+    let machine = Machine::new();
+    let threads = || machine.stats().objects.get("Thread").copied();
+    let before = threads();
+    let process = machine.process();
+    assert!(process.create_event(true).is_ok());
+    process.exit();
+    assert_eq!(process.open(r"\\.\None", 0), Err(STATUS_PROCESS_IS_TERMINATING));
+    assert_eq!(threads(), before);
+}
+
 static WORKED: AtomicI32 = AtomicI32::new(0);
 
 extern "win64" fn work(_device: *mut DEVICE_OBJECT, context: PVOID) {

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use driver_build::{Arch, DRIVER_PACKAGE, Options, Profile, Task, ToolchainSource, build, check_user_mode, lint};
+use driver_build::{
+    Arch, DRIVER_PACKAGE, Instrumentation, Options, Profile, Task, ToolchainSource, build, check_user_mode, lint,
+};
 
 /// Builds the driver image and prints its path.
 ///
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         arch: arguments.arch,
         profile: arguments.profile,
         toolchain: if arguments.private_toolchain { ToolchainSource::Private } else { ToolchainSource::Any },
+        instrumentation: Instrumentation::None,
     };
     let result = if let Some(package) = arguments.user_mode {
         check_user_mode(&package, options.toolchain, options.arch)

@@ -5,7 +5,8 @@
 //! - Of `windows` 0.62 it uses a few registry names, and the crates under that one do not compile here: `windows.rs`
 //!   and `empty.rs` are compiled in their place.
 //!
-//! The driver itself and all that is linked into it is compiled as it stands.
+//! The driver itself and all that is linked into it is compiled as it stands; with `DRIVER_BUILD_COVERED_CRATES`, the crates
+//! named there get a counter at each edge of their control flow.
 
 use std::{
     env,
@@ -16,6 +17,16 @@ use std::{
 
 /// Where `windows.rs` and `empty.rs` lie.
 const SOURCES_VARIABLE: &str = "DRIVER_BUILD_HOST_CRATES";
+
+/// Crates, separated by commas, that are compiled with SanitizerCoverage for their target.
+const COVERED_VARIABLE: &str = "DRIVER_BUILD_COVERED_CRATES";
+
+const COVERAGE: [&str; 4] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=3",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+];
 
 const CRATES_UNDER_WINDOWS: [&str; 7] = [
     "windows_core",
@@ -38,6 +49,7 @@ fn main() -> ExitCode {
         Some("wdk_build") => compile_as_on_windows(&mut arguments),
         Some("windows") => replace_root(&mut arguments, "windows.rs"),
         Some(name) if CRATES_UNDER_WINDOWS.contains(&name) => replace_root(&mut arguments, "empty.rs"),
+        Some(name) if is_covered(name, &arguments) => arguments.extend(COVERAGE.map(OsString::from)),
         Some(_) | None => {}
     }
     match Command::new(&program).args(&arguments).status() {
@@ -54,6 +66,12 @@ fn main() -> ExitCode {
 fn crate_name(arguments: &[OsString]) -> Option<&str> {
     let at = arguments.iter().position(|argument| argument == "--crate-name")?;
     arguments.get(at + 1)?.to_str()
+}
+
+/// Whether a crate's edges are to be counted. What is compiled for the host, as build scripts are, has no `--target`.
+fn is_covered(name: &str, arguments: &[OsString]) -> bool {
+    let covered = env::var(COVERED_VARIABLE).unwrap_or_default();
+    covered.split(',').any(|covered| covered == name) && arguments.iter().any(|argument| argument == "--target")
 }
 
 fn compile_as_on_windows(arguments: &mut Vec<OsString>) {
