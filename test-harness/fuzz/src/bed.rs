@@ -193,12 +193,16 @@ impl Bed {
         })?;
         let (mut last, mut since) = (InUse::of(&self.machine), Instant::now());
         loop {
-            let status = self.observer.status();
+            let answers = self.observer.status().and_then(|status| Ok((status, self.observer.statistics()?)));
             self.violation()?;
-            let endpoints = match status {
-                Ok(status) => status.endpoints,
+            let (endpoints, statistics) = match answers {
+                Ok((status, statistics)) => (status.endpoints, statistics),
                 Err(error) => return wrong(format!("the driver does not answer any more: {error}")),
             };
+            if endpoints == 0 && (statistics.regions, statistics.pinned_bytes) != (0, 0) {
+                let (regions, bytes) = (statistics.regions, statistics.pinned_bytes);
+                return wrong(format!("no endpoint is left, and {regions} regions of {bytes} bytes are registered"));
+            }
             let in_use = InUse::of(&self.machine);
             if endpoints == 0 && in_use == self.at_rest {
                 return self.violation().map(|()| Settled::AsBefore);
