@@ -65,6 +65,8 @@ static NTSTATUS NTAPI DispatchOther(PDEVICE_OBJECT Device, PIRP Irp) {
 }
 
 IN_BACKTRACES static VOID NTAPI Unload(PDRIVER_OBJECT DriverObject) {
+    /* Completion routines that have set their event may not have returned yet. */
+    KeFlushQueuedDpcs();
     UNICODE_STRING Link = RTL_CONSTANT_STRING(L"\\DosDevices\\Verifier");
     if (AtUnload != NULL)
         AtUnload();
