@@ -2,6 +2,7 @@
 //! before, in its context ([`caller`](crate::caller)).
 
 use crate::file;
+use crate::handle;
 use crate::parameters;
 use crate::san;
 use crate::wdf::Request;
@@ -78,7 +79,8 @@ pub(crate) fn query_endpoints(request: Request) -> Result<Written, NtStatus> {
     let asked = EndpointsRequest::read(request.input())?;
     let mut list = request.output_list(size_of::<EndpointsReply>())?;
     let all_handles = asked.header.flags & ENDPOINTS_OF_ALL_HANDLES != 0;
-    let next = file::walk(request, all_handles, asked.position, |id, endpoint, process| {
+    let own = (!all_handles).then(|| file::handle(&request));
+    let next = handle::walk(own, asked.position, |id, endpoint, process| {
         list.has_room(size_of::<EndpointEntry>()) && list.push(endpoint.entry(id, process).as_bytes())
     });
     let count = list.count(size_of::<EndpointEntry>());

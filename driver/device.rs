@@ -4,6 +4,7 @@
 use crate::caller;
 use crate::file::{self, FileContext};
 use crate::ioctl;
+use crate::kernel;
 use crate::operation::Operation;
 use crate::parameters::{self, unicode_string, utf16};
 use crate::wdf::{self, Context, Request};
@@ -110,6 +111,7 @@ fn create_queue(device: WDFDEVICE) -> Result<(), NtStatus> {
         PowerManaged: _WDF_TRI_STATE::WdfFalse,
         DefaultQueue: 1,
         EvtIoDeviceControl: Some(evt_io_device_control),
+        EvtIoInternalDeviceControl: Some(evt_io_internal_device_control),
         ..WDF_IO_QUEUE_CONFIG::default()
     };
     config.Settings.Parallel.NumberOfPresentedRequests = ULONG::MAX;
@@ -142,4 +144,20 @@ unsafe extern "C" fn evt_io_device_control(
 ) {
     // SAFETY: the framework hands the request over with this call.
     ioctl::handle(unsafe { Request::new(request) }, code, output_length);
+}
+
+/// EvtIoInternalDeviceControl. IRQL = PASSIVE_LEVEL.
+unsafe extern "C" fn evt_io_internal_device_control(
+    _queue: WDFQUEUE,
+    request: WDFREQUEST,
+    _output_length: usize,
+    _input_length: usize,
+    code: ULONG,
+) {
+    // SAFETY: the framework hands the request over with this call.
+    let request = unsafe { Request::new(request) };
+    match kernel::get_interface(request, code) {
+        Ok(length) => request.complete(NtStatus::SUCCESS, length),
+        Err(status) => request.complete(status, 0),
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::continuation::{self, WorkItem};
 use crate::device;
-use crate::file;
+use crate::handle;
 use crate::nt;
 use crate::parameters;
 use crate::san;
@@ -80,6 +80,6 @@ unsafe extern "C" fn evt_driver_unload(_driver: WDFDRIVER) {
     CAPTURE.flush();
     continuation::flush();
     san::flush();
-    file::clear();
+    handle::clear();
     nt::flush_queued_dpcs();
 }

@@ -1,23 +1,24 @@
-//! The border: every request is read and checked here, once, and then only carried out.
+//! The face for user mode: every request is read and checked here, once, and then only carried out.
 
 use crate::administration::{self, Written};
-use crate::endpoint::AnyEndpoint;
+use crate::endpoint::{AnyEndpoint, Begun, CloseWaiter};
 use crate::event_reference;
+use crate::issuer::Issuer;
 use crate::nt::{CriticalRegion, Shared};
+use crate::san::{LockedMemory, Region, Transfer};
 use crate::statistics::STATISTICS;
 use crate::stream::LockedBuffer;
 use crate::wdf::Request;
 use crate::wsk::PROVIDER;
-use crate::{file, parameters, san, stream};
-use core::net::SocketAddr;
+use crate::{file, san, stream};
+use san_core::san::Slice;
 use san_protocol::{
-    AddressError, AddressReply, AddressesReply, BindRequest, ConnectRequest, ControlCode, CreateReply, CreateRequest,
-    DISCONNECT_ABORTIVE, DecideRequest, Decision, DisconnectRequest, EndpointId, EndpointKind, EndpointRequest,
-    EventSelectRequest, ListenRequest, MemoryRequest, NegotiateReply, NegotiateRequest, NtStatus, PROTOCOL_VERSION,
-    RECEIVE_ALL, ReceiveReply, ReceiveRequest, RegisterMemoryRequest, Request as _, SetOptionRequest, SocketAddress,
-    SocketOption, TransferRequest, VersionReply,
+    AcceptReply, AddressReply, BindRequest, ConnectRequest, ControlCode, CreateReply, CreateRequest,
+    DISCONNECT_ABORTIVE, DecideRequest, Decision, DisconnectRequest, EndpointId, EndpointRequest, EventSelectRequest,
+    ListenRequest, MemoryRequest, NegotiateReply, NegotiateRequest, NtStatus, PROTOCOL_VERSION, RECEIVE_ALL,
+    ReceiveReply, ReceiveRequest, RegisterMemoryRequest, Request as _, SetOptionRequest, SocketOption, TransferRequest,
+    VersionReply,
 };
-use wsk_bindings::{AF_INET, AF_INET6};
 use zerocopy::IntoBytes;
 
 /// What became of a request.
@@ -28,6 +29,15 @@ enum Handled {
     Part(usize),
     /// It is an operation's now.
     Pends,
+}
+
+impl From<Begun> for Handled {
+    fn from(begun: Begun) -> Self {
+        match begun {
+            Begun::Done(length) => Self::Done(length),
+            Begun::Pends => Self::Pends,
+        }
+    }
 }
 
 impl From<Written> for Handled {
@@ -119,54 +129,25 @@ const fn number(text: &str) -> u32 {
 /// The endpoint of a request that says nothing else.
 fn endpoint(request: Request) -> Result<AnyEndpoint, NtStatus> {
     let asked = EndpointRequest::read(request.input())?;
-    file::find(request, asked.endpoint)
+    file::handle(&request).find(asked.endpoint)
 }
 
 /// The stream endpoint that `id` names.
 fn stream(request: Request, id: EndpointId) -> Result<Shared<stream::Endpoint>, NtStatus> {
-    match file::find(request, id)? {
-        AnyEndpoint::Stream(endpoint) => Ok(endpoint),
-        AnyEndpoint::San(_) => Err(NtStatus::NOT_SUPPORTED),
-    }
+    file::handle(&request).find(id)?.stream()
 }
 
 /// The SAN endpoint that `id` names.
 fn san(request: Request, id: EndpointId) -> Result<Shared<san::Endpoint>, NtStatus> {
-    match file::find(request, id)? {
-        AnyEndpoint::San(endpoint) => Ok(endpoint),
-        AnyEndpoint::Stream(_) => Err(NtStatus::NOT_SUPPORTED),
-    }
-}
-
-/// An address that suits the endpoint.
-fn address_for(endpoint: &AnyEndpoint, address: SocketAddress) -> Result<SocketAddr, NtStatus> {
-    let address = address.parse().map_err(|error| match error {
-        AddressError::Family(_) | AddressError::Padding => NtStatus::INVALID_PARAMETER,
-    })?;
-    let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-    let own = match endpoint {
-        AnyEndpoint::Stream(endpoint) => endpoint.family(),
-        AnyEndpoint::San(endpoint) => endpoint.family(),
-    };
-    if family == own { Ok(address) } else { Err(NtStatus::INVALID_PARAMETER) }
+    file::handle(&request).find(id)?.san()
 }
 
 fn create(request: Request) -> Result<Handled, NtStatus> {
     let asked = CreateRequest::read(request.input())?;
-    let kind = EndpointKind::from_number(asked.kind).ok_or(NtStatus::INVALID_PARAMETER)?;
-    if asked.family != AF_INET && asked.family != AF_INET6 {
-        return Err(NtStatus::NOT_SUPPORTED);
-    }
+    AnyEndpoint::check_create(asked.kind, asked.family)?;
     request.check_output(size_of::<CreateReply>())?;
-    let provider = PROVIDER.acquire()?;
-    let (family, process) = (asked.family, request.requestor());
-    let made = match kind {
-        EndpointKind::StreamConnection => AnyEndpoint::Stream(stream::Endpoint::connection(provider, family, process)?),
-        EndpointKind::StreamListener => AnyEndpoint::Stream(stream::Endpoint::listener(provider, family, process)?),
-        EndpointKind::San => AnyEndpoint::San(san::Endpoint::new(provider, family, process)?),
-    };
-    let id = file::reserve_id(request)?;
-    file::fill_id(request, id, made)?;
+    let made = AnyEndpoint::create(asked.kind, asked.family, request.requestor())?;
+    let id = file::handle(&request).add(made)?;
     reply(request, CreateReply { endpoint: id }.as_bytes())
 }
 
@@ -179,52 +160,34 @@ fn set_option(request: Request) -> Result<Handled, NtStatus> {
         _ => return Err(NtStatus::INVALID_PARAMETER),
     };
     let endpoint = stream(request, asked.endpoint)?;
-    let pends = stream::Endpoint::set_option(&endpoint, request, option, on)?;
+    let pends = stream::Endpoint::set_option(&endpoint, Issuer::Request(request), option, on)?;
     Ok(if pends { Handled::Pends } else { Handled::Done(0) })
 }
 
 fn bind(request: Request) -> Result<Handled, NtStatus> {
     let asked = BindRequest::read(request.input())?;
-    let endpoint = file::find(request, asked.endpoint)?;
-    let address = address_for(&endpoint, asked.address)?;
+    let endpoint = file::handle(&request).find(asked.endpoint)?;
+    let address = endpoint.address(asked.address)?;
     request.check_output(size_of::<AddressReply>())?;
-    match endpoint {
-        AnyEndpoint::Stream(endpoint) => stream::Endpoint::bind(&endpoint, request, address)?,
-        AnyEndpoint::San(endpoint) => san::Endpoint::bind(&endpoint, request, address)?,
-    }
-    Ok(Handled::Pends)
+    endpoint.bind(Issuer::Request(request), address).map(|()| Handled::Pends)
 }
 
 fn connect(request: Request) -> Result<Handled, NtStatus> {
     let asked = ConnectRequest::read(request.input())?;
-    let endpoint = file::find(request, asked.endpoint)?;
-    let address = address_for(&endpoint, asked.address)?;
-    if address.port() == 0 || address.ip().is_unspecified() {
-        return Err(NtStatus::INVALID_ADDRESS_COMPONENT);
-    }
-    match endpoint {
-        AnyEndpoint::Stream(endpoint) => stream::Endpoint::connect(&endpoint, request, address, asked.timeout)?,
-        AnyEndpoint::San(endpoint) => san::Endpoint::connect(&endpoint, request, address, &asked)?,
-    }
-    Ok(Handled::Pends)
+    let endpoint = file::handle(&request).find(asked.endpoint)?;
+    endpoint.connect(Issuer::Request(request), asked.address, asked.timeout).map(|()| Handled::Pends)
 }
 
 fn listen(request: Request) -> Result<Handled, NtStatus> {
     let asked = ListenRequest::read(request.input())?;
-    // As winsock does: SOMAXCONN and other large numbers become what is reasonable, and none is one.
-    let backlog = (asked.backlog as usize).clamp(1, parameters::get().backlog);
-    match file::find(request, asked.endpoint)? {
-        AnyEndpoint::Stream(endpoint) => stream::Endpoint::listen(&endpoint, backlog).map(|()| Handled::Done(0)),
-        AnyEndpoint::San(endpoint) => san::Endpoint::listen(&endpoint, request, backlog).map(|()| Handled::Pends),
-    }
+    let endpoint = file::handle(&request).find(asked.endpoint)?;
+    endpoint.listen(Issuer::Request(request), asked.backlog).map(Handled::from)
 }
 
 fn accept(request: Request) -> Result<Handled, NtStatus> {
-    match endpoint(request)? {
-        AnyEndpoint::Stream(endpoint) => stream::Endpoint::accept(&endpoint, request)?,
-        AnyEndpoint::San(endpoint) => san::Endpoint::accept(&endpoint, request)?,
-    }
-    Ok(Handled::Pends)
+    let endpoint = endpoint(request)?;
+    request.check_output(size_of::<AcceptReply>())?;
+    endpoint.accept(Issuer::Request(request)).map(|()| Handled::Pends)
 }
 
 fn send(request: Request, length: usize) -> Result<Handled, NtStatus> {
@@ -233,43 +196,41 @@ fn send(request: Request, length: usize) -> Result<Handled, NtStatus> {
             stream::Endpoint::check_send(&endpoint).map(|()| Handled::Done(0))
         }
         AnyEndpoint::Stream(endpoint) => {
-            let buffer = LockedBuffer { mdl: request.output_mdl()?, length };
-            stream::Endpoint::send(&endpoint, request, buffer).map(|()| Handled::Pends)
+            let buffer = LockedBuffer { mdl: request.output_mdl()?, offset: 0, length };
+            stream::Endpoint::send(&endpoint, Issuer::Request(request), buffer).map(|()| Handled::Pends)
         }
-        AnyEndpoint::San(endpoint) => san::Endpoint::send(&endpoint, request, length).map(|()| Handled::Pends),
+        AnyEndpoint::San(endpoint) => {
+            let memory = if length == 0 { LockedMemory::NOTHING } else { LockedMemory::of(request.output_mdl()?) };
+            let length = u32::try_from(length).map_err(|_| NtStatus::INVALID_BUFFER_SIZE)?;
+            let slice = Slice { memory, offset: 0, length };
+            san::Endpoint::send(&endpoint, Issuer::Request(request), slice).map(|()| Handled::Pends)
+        }
     }
 }
 
 fn receive(request: Request, length: usize) -> Result<Handled, NtStatus> {
     let asked = ReceiveRequest::read(request.input())?;
     let endpoint = stream(request, asked.endpoint)?;
-    let buffer = LockedBuffer { mdl: request.output_mdl()?, length };
+    let buffer = LockedBuffer { mdl: request.output_mdl()?, offset: 0, length };
     let all = asked.header.flags & RECEIVE_ALL != 0;
-    stream::Endpoint::receive(&endpoint, request, buffer, all).map(|()| Handled::Pends)
+    stream::Endpoint::receive(&endpoint, Issuer::Request(request), buffer, all).map(|()| Handled::Pends)
 }
 
 fn disconnect(request: Request) -> Result<Handled, NtStatus> {
     let asked = DisconnectRequest::read(request.input())?;
     let abortive = asked.header.flags & DISCONNECT_ABORTIVE != 0;
-    match file::find(request, asked.endpoint)? {
-        AnyEndpoint::Stream(endpoint) => stream::Endpoint::disconnect(&endpoint, request, abortive)?,
-        AnyEndpoint::San(endpoint) => san::Endpoint::disconnect(&endpoint, request, abortive)?,
-    }
-    Ok(Handled::Pends)
+    let endpoint = file::handle(&request).find(asked.endpoint)?;
+    endpoint.disconnect(Issuer::Request(request), abortive).map(|()| Handled::Pends)
 }
 
 fn query_addresses(request: Request) -> Result<Handled, NtStatus> {
-    let (local, remote) = match endpoint(request)? {
-        AnyEndpoint::Stream(endpoint) => endpoint.addresses(),
-        AnyEndpoint::San(endpoint) => endpoint.addresses(),
-    };
-    reply(request, AddressesReply { local: local.protocol(), remote: remote.protocol() }.as_bytes())
+    reply(request, endpoint(request)?.addresses().as_bytes())
 }
 
 fn close(request: Request) -> Result<Handled, NtStatus> {
     let asked = EndpointRequest::read(request.input())?;
-    let endpoint = file::take(request, asked.endpoint)?;
-    endpoint.close(Some(request));
+    let endpoint = file::handle(&request).take(asked.endpoint)?;
+    endpoint.close(Some(CloseWaiter::Issuer(Issuer::Request(request))));
     Ok(Handled::Pends)
 }
 
@@ -293,7 +254,7 @@ fn enum_network_events(request: Request) -> Result<Handled, NtStatus> {
 fn decide(request: Request) -> Result<Handled, NtStatus> {
     let asked = DecideRequest::read(request.input())?;
     let decision = Decision::from_number(asked.decision).ok_or(NtStatus::INVALID_PARAMETER)?;
-    san::Endpoint::decide(request, asked.endpoint, decision).map(|()| Handled::Done(0))
+    san::Endpoint::decide(file::handle(&request), asked.endpoint, decision).map(|()| Handled::Done(0))
 }
 
 fn negotiate(request: Request) -> Result<Handled, NtStatus> {
@@ -302,13 +263,18 @@ fn negotiate(request: Request) -> Result<Handled, NtStatus> {
     let length = usize::try_from(asked.private_length).unwrap_or(usize::MAX);
     let private = asked.private.get(..length).ok_or(NtStatus::INVALID_BUFFER_SIZE)?;
     request.check_output(size_of::<NegotiateReply>())?;
-    san::Endpoint::negotiate(&endpoint, request, private, asked.receive_size).map(|()| Handled::Pends)
+    san::Endpoint::negotiate(&endpoint, Issuer::Request(request), private, asked.receive_size).map(|()| Handled::Pends)
 }
 
 fn register_memory(request: Request, length: usize) -> Result<Handled, NtStatus> {
     let asked = RegisterMemoryRequest::read(request.input())?;
     let endpoint = san(request, asked.endpoint)?;
-    san::Endpoint::register(&endpoint, request, &asked, length).map(|()| Handled::Pends)
+    if length == 0 {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    let memory = LockedMemory::of(request.output_mdl()?);
+    let region = Region { key: asked.key, memory, length: length as u64, rights: asked.rights };
+    san::Endpoint::register(&endpoint, Issuer::Request(request), region).map(|()| Handled::Pends)
 }
 
 fn query_memory(request: Request) -> Result<Handled, NtStatus> {
@@ -320,20 +286,22 @@ fn query_memory(request: Request) -> Result<Handled, NtStatus> {
 fn deregister_memory(request: Request) -> Result<Handled, NtStatus> {
     let asked = MemoryRequest::read(request.input())?;
     let endpoint = san(request, asked.endpoint)?;
-    san::Endpoint::deregister(&endpoint, request, asked.key).map(|()| Handled::Pends)
+    san::Endpoint::deregister(&endpoint, Issuer::Request(request), asked.key).map(|()| Handled::Pends)
 }
 
 fn send_registered(request: Request) -> Result<Handled, NtStatus> {
-    let asked = TransferRequest::read(request.input())?;
-    let endpoint = san(request, asked.endpoint)?;
-    san::Endpoint::send_registered(&endpoint, request, &asked).map(|()| Handled::Pends)
+    let TransferRequest { endpoint, key, offset, length, .. } = TransferRequest::read(request.input())?;
+    let endpoint = san(request, endpoint)?;
+    san::Endpoint::send_registered(&endpoint, Issuer::Request(request), Transfer { key, offset, length })
+        .map(|()| Handled::Pends)
 }
 
 fn receive_registered(request: Request) -> Result<Handled, NtStatus> {
-    let asked = TransferRequest::read(request.input())?;
-    let endpoint = san(request, asked.endpoint)?;
+    let TransferRequest { endpoint, key, offset, length, .. } = TransferRequest::read(request.input())?;
+    let endpoint = san(request, endpoint)?;
     request.check_output(size_of::<ReceiveReply>())?;
-    san::Endpoint::receive_registered(&endpoint, request, &asked).map(|()| Handled::Pends)
+    san::Endpoint::receive_registered(&endpoint, Issuer::Request(request), Transfer { key, offset, length })
+        .map(|()| Handled::Pends)
 }
 
 fn query_statistics(request: Request) -> Result<Handled, NtStatus> {

@@ -1,7 +1,8 @@
 //! `sanwsk.sys`: a KMDF driver that is a Winsock Kernel client and the kernel half of a SAN provider.
 //!
-//! The way of a request: [`device`] gets it from the framework, [`ioctl`] reads and checks it, [`file`] finds the endpoint
-//! that it names, one of two kinds, and an [`operation`] is made of it.
+//! Two faces ask for things: [`ioctl`] reads and checks the requests of user mode, which [`device`] gets from the framework;
+//! [`kernel`] has functions for other drivers. Either finds the endpoint that is named among those of a [`handle`], one of two
+//! kinds, and an [`operation`] is made, which tells its [`issuer`] the end.
 //!
 //! - [`stream`]: plain TCP. An operation is a WSK call, or several in a row; [`wsk`] makes it, and its completion finishes the
 //!   operation, which completes the request.
@@ -26,7 +27,10 @@ mod endpoint;
 mod entry;
 mod event_reference;
 mod file;
+mod handle;
 mod ioctl;
+mod issuer;
+mod kernel;
 mod nt;
 mod operation;
 mod parameters;

@@ -1,5 +1,6 @@
 //! The kernel's primitives, each wrapped so that the rest of the driver uses it without `unsafe`, or with one stated duty.
 
+mod client_irp;
 mod critical_region;
 mod dpc;
 mod event;
@@ -12,6 +13,7 @@ mod shared;
 mod spin_lock;
 mod timer;
 
+pub(crate) use client_irp::ClientIrp;
 pub(crate) use critical_region::CriticalRegion;
 pub(crate) use dpc::Dpc;
 pub(crate) use event::EventObject;

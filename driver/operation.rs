@@ -1,11 +1,8 @@
-//! A request that pends: the context space of a WDFREQUEST, with all that its operation needs.
-#![allow(
-    unsafe_code,
-    reason = "keeps the operation in the request's context space, shared with the cancel callback and a DPC"
-)]
+//! Something that takes its time: all that it needs, in memory that its issuer gives.
+#![allow(unsafe_code, reason = "keeps the operation in its issuer's memory, shared with the cancel callback and a DPC")]
 
 use crate::endpoint::AnyEndpoint;
-use crate::file;
+use crate::issuer::Issuer;
 use crate::nt::{MdlBuffer, Outcome, PartialMdl, Round, Timer, WskIrp};
 use crate::san;
 use crate::stream;
@@ -53,12 +50,13 @@ pub(crate) struct Arguments {
     pub(crate) sending: Option<Sending<()>>,
 }
 
-/// The operation of a pending request.
+/// What is under way for an issuer.
 ///
-/// The framework allocates it with the request, so an operation allocates nothing. Besides its owner ([`Pending`]), the
-/// cancel callback and the timer's DPC look at it: each is a *party*, and the last one to leave completes the request.
+/// It lies in the issuer's memory, the context space of a request or a client's own, so an operation allocates nothing. Besides
+/// its owner ([`Pending`]), cancelling and the timer's DPC look at it: each is a *party*, and the last one to leave tells the
+/// issuer.
 pub(crate) struct Operation {
-    request: Request,
+    issuer: Issuer,
     kind: Kind,
     endpoint: AnyEndpoint,
     irp: WskIrp,
@@ -84,21 +82,20 @@ unsafe impl Send for Pending {}
 pub(crate) struct Observer(NonNull<Operation>);
 
 impl Operation {
-    /// Makes the request's operation, and the request cancelable. On failure the request is the caller's to complete.
+    /// Makes the issuer's operation, which can be cancelled from now on. On failure the issuer is the caller's to tell.
     ///
     /// IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn begin(request: Request, endpoint: AnyEndpoint, kind: Kind) -> Result<Pending, NtStatus> {
-        // SAFETY: the request is this driver's, and the device gives every request an `Operation` as context.
-        let space = unsafe { wdf::context::<Self>(request.handle().cast()) };
+    pub(crate) fn begin(issuer: Issuer, endpoint: AnyEndpoint, kind: Kind) -> Result<Pending, NtStatus> {
+        let space = issuer.space();
         let operation = Self {
-            request,
+            issuer,
             kind,
             endpoint,
             irp: WskIrp::new(),
             timer: Timer::new(),
             timer_set: Cell::new(false),
             expired: AtomicBool::new(false),
-            // The owner, and the cancel callback.
+            // The owner, and who may cancel it.
             parties: AtomicU32::new(2),
             outcome: Cell::new(Outcome { status: NtStatus::UNSUCCESSFUL, information: 0 }),
             then: Cell::new(None),
@@ -117,7 +114,7 @@ impl Operation {
         };
         // SAFETY: the space has the size of the type, is aligned as pool is, and holds nothing yet.
         unsafe { space.write(operation) };
-        match request.mark_cancelable(Some(Self::cancel_callback)) {
+        match issuer.mark_cancelable() {
             Ok(()) => Ok(Pending(space)),
             Err(status) => {
                 // SAFETY: written above, and no other party has come to know it.
@@ -136,8 +133,8 @@ impl Operation {
         self.kind
     }
 
-    pub(crate) fn request(&self) -> Request {
-        self.request
+    pub(crate) fn issuer(&self) -> Issuer {
+        self.issuer
     }
 
     /// Whether it was cancelled because its time was up.
@@ -145,11 +142,27 @@ impl Operation {
         self.expired.load(Ordering::Acquire)
     }
 
+    /// Where a request's operation lies.
+    pub(crate) fn of_request(request: Request) -> NonNull<Self> {
+        // SAFETY: the request is this driver's, and the device gives every request an `Operation` as context.
+        unsafe { wdf::context::<Self>(request.handle().cast()) }
+    }
+
     /// EvtRequestCancel. IRQL <= DISPATCH_LEVEL.
-    unsafe extern "C" fn cancel_callback(request: WDFREQUEST) {
-        // SAFETY: only requests with an operation are made cancelable; this callback is one of its parties.
+    pub(crate) unsafe extern "C" fn cancel_request(request: WDFREQUEST) {
+        // SAFETY: only requests with an operation are made cancelable.
         let operation = unsafe { wdf::context::<Self>(request.cast()) };
-        // SAFETY: as above.
+        // SAFETY: the framework calls this once, and not after `Request::unmark_cancelable` has said so.
+        unsafe { Self::cancel(operation) };
+    }
+
+    /// Cancels an operation. IRQL <= DISPATCH_LEVEL; no lock is held.
+    ///
+    /// # Safety
+    ///
+    /// Called once, between [`Issuer::mark_cancelable`] and an [`Issuer::unmark_cancelable`] that has said that it cannot be any more.
+    pub(crate) unsafe fn cancel(operation: NonNull<Self>) {
+        // SAFETY: whoever cancels is one of its parties.
         let this = unsafe { operation.as_ref() };
         this.irp.cancel();
         let withdrawn = match (&this.endpoint, this.kind) {
@@ -163,7 +176,7 @@ impl Operation {
             pending.give_back();
             pending.finish_cancelled();
         }
-        // SAFETY: this callback's own party.
+        // SAFETY: the canceller's own party.
         unsafe { Self::leave(operation) };
     }
 
@@ -179,7 +192,7 @@ impl Operation {
         unsafe { Self::leave(operation) };
     }
 
-    /// A party leaves; the last one completes the request.
+    /// A party leaves; the last one tells the issuer.
     ///
     /// # Safety
     ///
@@ -189,11 +202,13 @@ impl Operation {
         if unsafe { operation.as_ref() }.parties.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        // SAFETY: every party has left: it is moved out before the request, and the space with it, goes.
-        let this = unsafe { operation.read() };
-        let (request, outcome) = (this.request, this.outcome.get());
-        drop(this);
-        request.complete(outcome.status, outcome.information);
+        // SAFETY: every party has left: it is moved out before the issuer is told, and the space goes.
+        let Self { issuer, endpoint, outcome, arguments, .. } = unsafe { operation.read() };
+        drop(arguments);
+        let outcome = outcome.get();
+        issuer.complete(outcome.status, outcome.information);
+        // After that: with its last operation an endpoint may end, and whoever waits for its end is told last.
+        drop(endpoint);
     }
 }
 
@@ -296,7 +311,7 @@ impl Pending {
         self.next.take()
     }
 
-    /// Ends the operation: its request is completed with `status` as soon as cancel callback and timer are done with it.
+    /// Ends the operation: its issuer is told `status` as soon as canceller and timer are done with it.
     /// IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(crate) fn finish(self, status: NtStatus, information: usize) {
         self.outcome.set(Outcome { status, information });
@@ -305,8 +320,8 @@ impl Pending {
             // SAFETY: the DPC will not run: its party leaves here.
             unsafe { Operation::leave(self.0) };
         }
-        if self.request.unmark_cancelable() {
-            // SAFETY: the cancel callback will not run: its party leaves here.
+        if self.issuer.unmark_cancelable() {
+            // SAFETY: nobody will cancel it: that party leaves here.
             unsafe { Operation::leave(self.0) };
         }
         // SAFETY: the owner's own party.
@@ -317,13 +332,13 @@ impl Pending {
     /// share of what may be registered. Before it is finished; IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(crate) fn give_back(&self) {
         match self.kind {
-            Kind::Accept(id) => file::release_id(self.request, id),
-            Kind::San(san::Answer::Register(bytes)) => san::release_memory(self.request, bytes),
+            Kind::Accept(id) => self.issuer.handle().release_id(id),
+            Kind::San(san::Answer::Register(bytes)) => san::release_memory(self.issuer.handle(), bytes),
             Kind::Wsk | Kind::San(_) => {}
         }
     }
 
-    /// Ends the operation inside its cancel callback, which is a party still.
+    /// Ends the operation while it is being cancelled: the canceller is a party still.
     fn finish_cancelled(self) {
         self.outcome.set(Outcome { status: NtStatus::CANCELLED, information: 0 });
         // SAFETY: the owner's own party.

@@ -14,12 +14,11 @@ mod ports;
 mod request;
 mod runner;
 
-use crate::endpoint::CloseRequest;
+use crate::endpoint::{CloseWaiter, Closing};
 use crate::nt::{Dpc, EventObject, MdlBuffer, Process, Shared, SpinLock, Timer, WskIrp};
 use crate::operation::{Operation, Pending};
 use crate::parameters;
 use crate::statistics::{Existence, STATISTICS};
-use crate::wdf::Request;
 use crate::wsk::{ProviderUse, SockAddr, Socket};
 use calls::{Arguments, Calls, Receiving, SetupCall};
 use core::cell::Cell;
@@ -36,8 +35,8 @@ use wsk_bindings::ADDRESS_FAMILY;
 pub(crate) use memory::{LockedMemory, PINNED, PinnedMemory, release as release_memory};
 pub(crate) use native::handshakes;
 pub(crate) use ports::{add_route, remove_route, routes, set_routes, write_routes};
-pub(crate) use request::Answer;
 use request::Binding;
+pub(crate) use request::{Answer, Region, Transfer};
 
 /// Makes what SAN endpoints share. IRQL = PASSIVE_LEVEL; from DriverEntry.
 pub(crate) fn create(device: WDFDEVICE) -> Result<(), NtStatus> {
@@ -102,7 +101,7 @@ struct TimerState {
 }
 
 /// A SAN endpoint. Whoever may still use it has a reference: the id table, the table of ports, a backlog, every operation,
-/// every call that is out, DPC and timer. With the last one it is gone, and its close request is completed.
+/// every call that is out, DPC and timer. With the last one it is gone, and whoever waits for that is told.
 pub(crate) struct Endpoint {
     family: ADDRESS_FAMILY,
     process: Option<Process>,
@@ -115,10 +114,10 @@ pub(crate) struct Endpoint {
     provider: ProviderUse,
     _existence: Existence,
     /// The last field: dropped when everything else of the endpoint is gone.
-    close_request: CloseRequest,
+    closing: Closing,
 }
 
-// SAFETY: `close_request` is set once, by the one caller that has taken the endpoint out of the id table; `next` is the
+// SAFETY: `closing` is set once, by the one caller that has taken the endpoint out of the id table; `next` is the
 // worker's, under its lock; `calls` are the runner's; everything else synchronizes itself.
 unsafe impl Sync for Endpoint {}
 // SAFETY: nothing in it has a tie to a thread.
@@ -193,7 +192,7 @@ impl Endpoint {
                 next: Cell::new(None),
                 provider,
                 _existence: Existence::of(EndpointKind::San),
-                close_request: CloseRequest::new(),
+                closing: Closing::new(),
             },
         )?;
         let context = Shared::as_ptr(&endpoint).cast_mut().cast();
@@ -257,11 +256,11 @@ impl Endpoint {
         told
     }
 
-    /// Closes the endpoint; `request` is completed when nothing of it is left. The caller has taken it out of the id table.
+    /// Closes the endpoint; `waiter` is told when nothing of it is left. The caller has taken it out of the id table.
     ///
     /// IRQL <= DISPATCH_LEVEL; no lock is held.
-    pub(crate) fn close(this: &Shared<Self>, request: Option<Request>) {
-        this.close_request.set(request);
+    pub(crate) fn close(this: &Shared<Self>, waiter: Option<CloseWaiter>) {
+        this.closing.set(waiter);
         let (binding, bound, event) = {
             let mut inner = this.inner.lock();
             inner.machine.close();

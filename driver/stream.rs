@@ -6,7 +6,7 @@ mod setup;
 mod teardown;
 mod transfer;
 
-use crate::endpoint::CloseRequest;
+use crate::endpoint::Closing;
 use crate::nt::{Process, Shared, SpinLock, WskIrp};
 use crate::operation::Pending;
 use crate::statistics::{Existence, Traffic};
@@ -49,7 +49,7 @@ struct Inner {
 }
 
 /// An endpoint. Whoever may still use it has a reference: the id table, every operation, and the WSK socket itself.
-/// With the last one it is gone, and its close request is completed.
+/// With the last one it is gone, and whoever waits for that is told.
 pub(crate) struct Endpoint {
     family: ADDRESS_FAMILY,
     process: Option<Process>,
@@ -60,10 +60,10 @@ pub(crate) struct Endpoint {
     provider: ProviderUse,
     _existence: Existence,
     /// The last field: dropped when everything else of the endpoint is gone.
-    close_request: CloseRequest,
+    closing: Closing,
 }
 
-// SAFETY: `close_request` is set once, by the one caller that has taken the endpoint out of the id table, and read when the
+// SAFETY: `closing` is set once, by the one caller that has taken the endpoint out of the id table, and read when the
 // last reference has gone; everything else synchronizes itself.
 unsafe impl Sync for Endpoint {}
 // SAFETY: nothing in it has a tie to a thread.
@@ -122,7 +122,7 @@ impl Endpoint {
             traffic: Traffic::new(),
             provider,
             _existence: existence,
-            close_request: CloseRequest::new(),
+            closing: Closing::new(),
         };
         Shared::try_new(TAG, endpoint)
     }

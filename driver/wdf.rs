@@ -198,6 +198,33 @@ impl Request {
         unsafe { call_unsafe_wdf_function_binding!(WdfRequestGetFileObject, self.0) }
     }
 
+    /// The same, as the I/O manager has it; null for a request that the kernel has sent without one. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn wdm_file_object(self) -> PVOID {
+        let file = self.file_object();
+        if file.is_null() {
+            return ptr::null_mut();
+        }
+        // SAFETY: the request keeps its file object alive.
+        unsafe { call_unsafe_wdf_function_binding!(WdfFileObjectWdmGetFileObject, file) }.cast()
+    }
+
+    /// The buffers of a METHOD_NEITHER request of the kernel's. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn neither_buffers(self) -> NeitherBuffers {
+        let parameters = self.parameters();
+        // SAFETY: the member of the union that an internal device control uses.
+        let control = unsafe { parameters.Parameters.DeviceIoControl };
+        // SAFETY: the request is this driver's.
+        let irp = unsafe { call_unsafe_wdf_function_binding!(WdfRequestWdmGetIrp, self.0) };
+        // SAFETY: the request is not completed, so its IRP is there.
+        let output = unsafe { (*irp).UserBuffer };
+        NeitherBuffers {
+            input: control.Type3InputBuffer,
+            input_length: control.InputBufferLength,
+            output,
+            output_length: control.OutputBufferLength,
+        }
+    }
+
     /// The process that issued the request. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn requestor(self) -> Option<Process> {
         // SAFETY: the request is this driver's.
@@ -216,14 +243,19 @@ impl Request {
 
     /// The control code, if it is a device control request. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn control_code(self) -> Option<u32> {
-        let mut parameters = WDF_REQUEST_PARAMETERS { Size: size16::<WDF_REQUEST_PARAMETERS>(), ..Default::default() };
-        // SAFETY: the request is this driver's; the structure is a local with its size filled in.
-        unsafe { call_unsafe_wdf_function_binding!(WdfRequestGetParameters, self.0, &raw mut parameters) };
+        let parameters = self.parameters();
         if parameters.Type != _WDF_REQUEST_TYPE::WdfRequestTypeDeviceControl {
             return None;
         }
         // SAFETY: the member of the union that a device control request uses.
         Some(unsafe { parameters.Parameters.DeviceIoControl }.IoControlCode)
+    }
+
+    fn parameters(self) -> WDF_REQUEST_PARAMETERS {
+        let mut parameters = WDF_REQUEST_PARAMETERS { Size: size16::<WDF_REQUEST_PARAMETERS>(), ..Default::default() };
+        // SAFETY: the request is this driver's; the structure is a local with its size filled in.
+        unsafe { call_unsafe_wdf_function_binding!(WdfRequestGetParameters, self.0, &raw mut parameters) };
+        parameters
     }
 
     /// Whether the request came from user mode. IRQL <= DISPATCH_LEVEL.
@@ -265,6 +297,43 @@ impl Request {
                 information as wdk_sys::ULONG_PTR
             );
         }
+    }
+}
+
+/// Buffers that a caller in the kernel passes as they are: pointers and lengths, all its own.
+pub(crate) struct NeitherBuffers {
+    input: PVOID,
+    input_length: usize,
+    output: PVOID,
+    output_length: usize,
+}
+
+impl NeitherBuffers {
+    /// A copy of the input; `None` if it is shorter.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the kernel, whose buffers are what it says; `T` is plain data.
+    pub(crate) unsafe fn read_input<T: Copy>(&self) -> Option<T> {
+        if self.input.is_null() || self.input_length < size_of::<T>() {
+            return None;
+        }
+        // SAFETY: so many bytes lie there, by this function's contract.
+        Some(unsafe { self.input.cast::<T>().read_unaligned() })
+    }
+
+    /// Writes the output; false if there is less room.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the kernel, whose buffers are what it says.
+    pub(crate) unsafe fn write_output<T: Copy>(&self, output: T) -> bool {
+        let fits = !self.output.is_null() && self.output_length >= size_of::<T>();
+        if fits {
+            // SAFETY: so many bytes lie there, by this function's contract.
+            unsafe { self.output.cast::<T>().write_unaligned(output) };
+        }
+        fits
     }
 }
 

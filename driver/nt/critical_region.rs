@@ -2,23 +2,32 @@
 #![allow(unsafe_code, reason = "calls the kernel")]
 
 use core::marker::PhantomData;
-use wdk_sys::ntddk::{KeEnterCriticalRegion, KeLeaveCriticalRegion};
+use wdk_sys::ntddk::{KeAreAllApcsDisabled, KeEnterCriticalRegion, KeLeaveCriticalRegion};
 
 /// While it exists the thread cannot be suspended, so that nobody waits for what a suspended thread has begun.
-pub(crate) struct CriticalRegion(PhantomData<*mut ()>);
+pub(crate) struct CriticalRegion {
+    entered: bool,
+    thread: PhantomData<*mut ()>,
+}
 
 impl CriticalRegion {
-    /// IRQL <= APC_LEVEL; left on the same thread.
+    /// IRQL <= DISPATCH_LEVEL; left on the same thread. Where no APC can come, at APC_LEVEL and above, there is nothing to enter.
     pub(crate) fn enter() -> Self {
-        // SAFETY: callers run at PASSIVE_LEVEL; the guard leaves the region on the same thread.
-        unsafe { KeEnterCriticalRegion() };
-        Self(PhantomData)
+        // SAFETY: callers run at IRQL <= DISPATCH_LEVEL.
+        let entered = unsafe { KeAreAllApcsDisabled() } == 0;
+        if entered {
+            // SAFETY: IRQL = PASSIVE_LEVEL; the guard leaves the region on the same thread.
+            unsafe { KeEnterCriticalRegion() };
+        }
+        Self { entered, thread: PhantomData }
     }
 }
 
 impl Drop for CriticalRegion {
     fn drop(&mut self) {
-        // SAFETY: entered by this guard.
-        unsafe { KeLeaveCriticalRegion() };
+        if self.entered {
+            // SAFETY: entered by this guard.
+            unsafe { KeLeaveCriticalRegion() };
+        }
     }
 }

@@ -6,11 +6,11 @@ use super::calls::{SetupCall, Step};
 use super::native::{self, HandshakeUse, NativeListener};
 use super::{Endpoint, Machine, NativeAddresses, ports};
 use crate::endpoint::AnyEndpoint;
-use crate::file;
+use crate::handle::Handle;
+use crate::issuer::Issuer;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Kind, Operation, Pending};
 use crate::statistics::STATISTICS;
-use crate::wdf::Request;
 use crate::wsk::{SockAddr, Socket};
 use core::ptr;
 use san_core::san::Offered;
@@ -79,11 +79,10 @@ fn arrived(listener: &NativeListener, socket: Socket, addresses: NativeAddresses
 
 impl Endpoint {
     /// Hands out the connection that has waited longest, now or when there is one. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn accept(this: &Shared<Self>, request: Request) -> Result<(), NtStatus> {
-        request.check_output(size_of::<AcceptReply>())?;
-        let id = file::reserve_id(request)?;
-        let begun = Operation::begin(request, AnyEndpoint::San(this.clone()), Kind::Accept(id));
-        let pending = begun.inspect_err(|_| file::release_id(request, id))?;
+    pub(crate) fn accept(this: &Shared<Self>, issuer: Issuer) -> Result<(), NtStatus> {
+        let id = issuer.handle().reserve_id()?;
+        let begun = Operation::begin(issuer, AnyEndpoint::San(this.clone()), Kind::Accept(id));
+        let pending = begun.inspect_err(|_| issuer.handle().release_id(id))?;
         let operation = pending.observe();
         match this.tell(|machine| machine.accept(pending)) {
             Ok(Some((connection, accept))) => deliver(&connection, accept),
@@ -147,8 +146,8 @@ impl Endpoint {
     /// Accepts or rejects a connection that was taken out of a backlog. IRQL <= DISPATCH_LEVEL.
     ///
     /// `STATUS_CONNECTION_REFUSED` for a rejection: the endpoint is gone, and its id stale.
-    pub(crate) fn decide(request: Request, id: EndpointId, decision: Decision) -> Result<(), NtStatus> {
-        let AnyEndpoint::San(this) = file::find(request, id)? else { return Err(NtStatus::NOT_SUPPORTED) };
+    pub(crate) fn decide(handle: &Handle, id: EndpointId, decision: Decision) -> Result<(), NtStatus> {
+        let AnyEndpoint::San(this) = handle.find(id)? else { return Err(NtStatus::NOT_SUPPORTED) };
         match decision {
             Decision::Accept => {
                 this.tell(|machine| machine.decide(true))?;
@@ -159,7 +158,7 @@ impl Endpoint {
             Decision::Reject => {
                 this.tell(|machine| machine.decide(false))?;
                 // The peer is told before the socket is closed, which the machine sees to; nobody else needs the endpoint.
-                drop(file::take(request, id)?);
+                drop(handle.take(id)?);
                 Self::run(&this);
                 Err(NtStatus::CONNECTION_REFUSED)
             }
@@ -173,10 +172,10 @@ pub(super) fn deliver(connection: &Shared<Endpoint>, accept: Pending) {
     let (local, remote) = connection.addresses();
     let reply = AcceptReply { endpoint, local: local.protocol(), remote: remote.protocol() };
     connection.tell(Machine::taken);
-    let request = accept.request();
-    let filled = request
-        .write_output(reply.as_bytes())
-        .and_then(|length| file::fill_id(request, endpoint, AnyEndpoint::San(connection.clone())).map(|()| length));
+    let issuer = accept.issuer();
+    let filled = issuer
+        .reply(reply.as_bytes())
+        .and_then(|length| issuer.handle().fill_id(endpoint, AnyEndpoint::San(connection.clone())).map(|()| length));
     match filled {
         Ok(length) => accept.finish(NtStatus::SUCCESS, length),
         Err(status) => {

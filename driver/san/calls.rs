@@ -289,7 +289,7 @@ impl Endpoint {
         let arguments = send.arguments();
         arguments.sending = Some(sending);
         let payload = match (slice.memory.mdl(), answer) {
-            (Some(region), Kind::San(Answer::SendRegistered)) => {
+            (Some(region), kind) if kind == Kind::San(Answer::SendRegistered) || slice.offset != 0 => {
                 let offset = region_offset(slice.offset);
                 // SAFETY: room was made when the request came; the machine has checked the slice and keeps the region while the
                 // operation uses it; the operation does not move.
@@ -299,7 +299,7 @@ impl Endpoint {
         };
         // SAFETY: the operation's own, which no call refers to yet.
         unsafe { arguments.header.write(header) };
-        // SAFETY: operations lie in their requests' context, which is non-paged pool.
+        // SAFETY: operations lie in non-paged memory, as their issuers give it.
         let first: NonNull<MDL> = unsafe { arguments.header.build(payload) };
         let length = HEADER_SIZE + slice.length as usize;
         arguments.buffer = WSK_BUF { Mdl: first.as_ptr().cast(), Offset: 0, Length: length as _ };
@@ -334,13 +334,13 @@ impl Endpoint {
 
     /// Receives a header. IRQL <= DISPATCH_LEVEL; in the runner.
     pub(super) fn receive_header(this: &Shared<Self>) {
-        Self::receive(this, Receiving::Header, this.calls.incoming.mdl(), 0, HEADER_SIZE);
+        Self::receive_exactly(this, Receiving::Header, this.calls.incoming.mdl(), 0, HEADER_SIZE);
     }
 
     /// Receives a control message behind its header. IRQL <= DISPATCH_LEVEL; in the runner.
     pub(super) fn receive_control(this: &Shared<Self>, length: usize) {
         let length = length.min(MAX_CONTROL);
-        Self::receive(this, Receiving::Control(length), this.calls.incoming.mdl(), 0, length);
+        Self::receive_exactly(this, Receiving::Control(length), this.calls.incoming.mdl(), 0, length);
     }
 
     /// Receives a message's payload straight into the caller's pages. IRQL <= DISPATCH_LEVEL; in the runner.
@@ -348,14 +348,14 @@ impl Endpoint {
         let length = slice.length as usize;
         match slice.memory.mdl() {
             Some(region) => {
-                Self::receive(this, Receiving::Payload(length), region, region_offset(slice.offset), length);
+                Self::receive_exactly(this, Receiving::Payload(length), region, region_offset(slice.offset), length);
             }
             None => this.tell(|machine| machine.payload_received(Err(NtStatus::INVALID_PARAMETER))),
         }
     }
 
     /// Receives exactly so many bytes. IRQL <= DISPATCH_LEVEL; in the runner.
-    fn receive(this: &Shared<Self>, receiving: Receiving, mdl: NonNull<MDL>, offset: u32, length: usize) {
+    fn receive_exactly(this: &Shared<Self>, receiving: Receiving, mdl: NonNull<MDL>, offset: u32, length: usize) {
         this.inner.lock().receiving = receiving;
         let socket = this.socket();
         let buffer = this.calls.arguments.receive.get();

@@ -1,28 +1,27 @@
-//! Registered memory: the caller's pages, locked as long as their REGISTER_MEMORY request pends.
-#![allow(unsafe_code, reason = "carries the MDL of a pending request to other threads")]
+//! Registered memory: the caller's pages, which stay locked as long as the operation that has registered them pends.
+#![allow(unsafe_code, reason = "carries the MDL of a pending operation to other threads")]
 
-use crate::file;
+use crate::handle::Handle;
 use crate::parameters;
 use crate::statistics::STATISTICS;
-use crate::wdf::Request;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use san_protocol::NtStatus;
 use wdk_sys::MDL;
 
-/// Locked memory of a request that pends; none for a message of nothing.
+/// Locked memory of an operation that pends; none for a message of nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct LockedMemory(Option<NonNull<MDL>>);
 
-// SAFETY: the MDL of a pending request, which anybody may hand to WSK.
+// SAFETY: the MDL of a pending operation, which anybody may hand to WSK.
 unsafe impl Send for LockedMemory {}
 
 impl LockedMemory {
-    pub(super) const NOTHING: Self = Self(None);
+    pub(crate) const NOTHING: Self = Self(None);
 
-    /// What the request's output buffer is. IRQL <= DISPATCH_LEVEL.
-    pub(super) fn of(request: Request) -> Result<Self, NtStatus> {
-        request.output_mdl().map(|mdl| Self(Some(mdl)))
+    /// What the MDL describes, as long as the operation that it comes with.
+    pub(crate) const fn of(mdl: NonNull<MDL>) -> Self {
+        Self(Some(mdl))
     }
 
     pub(super) fn mdl(self) -> Option<NonNull<MDL>> {
@@ -70,18 +69,18 @@ impl PinnedMemory {
     }
 }
 
-/// Counts a region in, for the request's handle and for all. IRQL <= DISPATCH_LEVEL.
-pub(super) fn charge(request: Request, bytes: u64) -> Result<(), NtStatus> {
+/// Counts a region in, for its handle and for all. IRQL <= DISPATCH_LEVEL.
+pub(super) fn charge(handle: &Handle, bytes: u64) -> Result<(), NtStatus> {
     let limits = parameters::get();
-    let of_handle = file::pinned(&request);
+    let of_handle = handle.pinned();
     let charged = of_handle
         .charge(bytes, limits.regions_per_handle, limits.pinned_per_handle)
         .and_then(|()| PINNED.charge(bytes, limits.regions, limits.pinned).inspect_err(|_| of_handle.release(bytes)));
     charged.inspect_err(|_| STATISTICS.limit_hit())
 }
 
-/// Counts it out again, before its request is completed. IRQL <= DISPATCH_LEVEL.
-pub(crate) fn release(request: Request, bytes: u64) {
-    file::pinned(&request).release(bytes);
+/// Counts it out again, before its operation is completed. IRQL <= DISPATCH_LEVEL.
+pub(crate) fn release(handle: &Handle, bytes: u64) {
+    handle.pinned().release(bytes);
     PINNED.release(bytes);
 }

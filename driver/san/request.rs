@@ -3,18 +3,15 @@
 use super::calls::{Purpose, Step};
 use super::{Endpoint, Inner, LockedMemory, Machine, memory, native, ports};
 use crate::endpoint::AnyEndpoint;
+use crate::issuer::Issuer;
 use crate::nt::{EventObject, Shared};
 use crate::operation::{Kind, Observer, Operation, Pending};
 use crate::parameters;
 use crate::statistics::STATISTICS;
-use crate::wdf::Request;
 use core::net::SocketAddr;
 use san_core::backlog::Backlog;
 use san_core::san::{Reply, Slice};
-use san_protocol::{
-    AddressReply, ConnectRequest, EndpointStatistics, MemoryReply, NegotiateReply, NetworkEventsReply, NtStatus,
-    ReceiveReply, RegisterMemoryRequest, TransferRequest,
-};
+use san_protocol::{AddressReply, EndpointStatistics, MemoryReply, NegotiateReply, NetworkEventsReply, NtStatus};
 use zerocopy::IntoBytes;
 
 /// How an operation is answered that comes out of the machine.
@@ -30,12 +27,31 @@ pub(crate) enum Answer {
     Negotiate,
     /// By its status; counts these bytes of registered memory out.
     Register(u64),
-    /// By the number of bytes, sent from the request's own buffer.
+    /// By the number of bytes, sent from the caller's own memory.
     Send,
     /// By its status; sent from registered memory.
     SendRegistered,
     /// By a [`ReceiveReply`].
     Receive,
+}
+
+/// Memory to be registered.
+pub(crate) struct Region {
+    /// What its owner names it by.
+    pub(crate) key: u64,
+    pub(crate) memory: LockedMemory,
+    /// In bytes; not 0.
+    pub(crate) length: u64,
+    /// `MEMORY_SEND`, `MEMORY_RECEIVE`.
+    pub(crate) rights: u32,
+}
+
+/// A piece of registered memory that is to be sent, or received into.
+pub(crate) struct Transfer {
+    pub(crate) key: u64,
+    /// In bytes, as the length.
+    pub(crate) offset: u64,
+    pub(crate) length: u32,
 }
 
 /// A bind on its way.
@@ -51,11 +67,11 @@ impl Endpoint {
     /// Makes an operation of the request and has the machine admit it, which says what else to do. IRQL <= DISPATCH_LEVEL.
     fn submit(
         this: &Shared<Self>,
-        request: Request,
+        issuer: Issuer,
         answer: Answer,
         admit: impl FnOnce(&mut Machine, Pending) -> Admitted,
     ) -> Result<(), NtStatus> {
-        let pending = Operation::begin(request, AnyEndpoint::San(this.clone()), Kind::San(answer))?;
+        let pending = Operation::begin(issuer, AnyEndpoint::San(this.clone()), Kind::San(answer))?;
         Self::admit(this, pending, admit);
         Ok(())
     }
@@ -82,14 +98,14 @@ impl Endpoint {
 
     /// Binds to a SAN address of this machine, or to the wildcard. The request is completed with an [`AddressReply`].
     /// IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn bind(this: &Shared<Self>, request: Request, address: SocketAddr) -> Result<(), NtStatus> {
+    pub(crate) fn bind(this: &Shared<Self>, issuer: Issuer, address: SocketAddr) -> Result<(), NtStatus> {
         let native = if address.ip().is_unspecified() {
             None
         } else {
             let here = ports::map_here(address.ip()).ok_or(NtStatus::INVALID_ADDRESS_COMPONENT)?;
             Some(SocketAddr::new(here, 0))
         };
-        let pending = Operation::begin(request, AnyEndpoint::San(this.clone()), Kind::San(Answer::Bind))?;
+        let pending = Operation::begin(issuer, AnyEndpoint::San(this.clone()), Kind::San(Answer::Bind))?;
         let operation = pending.observe();
         let refused = {
             let mut inner = this.inner.lock();
@@ -145,16 +161,16 @@ impl Endpoint {
     /// event tells how it ended. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn connect(
         this: &Shared<Self>,
-        request: Request,
+        issuer: Issuer,
         remote: SocketAddr,
-        asked: &ConnectRequest,
+        timeout: u32,
     ) -> Result<(), NtStatus> {
         let mapped = ports::map(remote);
-        let pending = Operation::begin(request, AnyEndpoint::San(this.clone()), Kind::San(Answer::Status))?;
+        let pending = Operation::begin(issuer, AnyEndpoint::San(this.clone()), Kind::San(Answer::Status))?;
         let operation = pending.observe();
         let admitted = {
             let mut inner = this.inner.lock();
-            let admitted = inner.machine.connect(pending, remote, mapped, asked.timeout);
+            let admitted = inner.machine.connect(pending, remote, mapped, timeout);
             if admitted.is_ok() {
                 inner.remote = remote.into();
             }
@@ -166,9 +182,9 @@ impl Endpoint {
     }
 
     /// Opens a backlog for `limit` connections, when the native listener stands. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn listen(this: &Shared<Self>, request: Request, limit: usize) -> Result<(), NtStatus> {
+    pub(crate) fn listen(this: &Shared<Self>, issuer: Issuer, limit: usize) -> Result<(), NtStatus> {
         this.tell(|machine| machine.check_listen())?;
-        let pending = Operation::begin(request, AnyEndpoint::San(this.clone()), Kind::San(Answer::Listen(limit)))?;
+        let pending = Operation::begin(issuer, AnyEndpoint::San(this.clone()), Kind::San(Answer::Listen(limit)))?;
         native::listen(this, pending);
         Ok(())
     }
@@ -188,36 +204,31 @@ impl Endpoint {
     /// Exchanges sessions with the peer. The request is completed with a [`NegotiateReply`]. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn negotiate(
         this: &Shared<Self>,
-        request: Request,
+        issuer: Issuer,
         private: &[u8],
         receive_size: u32,
     ) -> Result<(), NtStatus> {
-        Self::submit(this, request, Answer::Negotiate, |machine, pending| {
+        Self::submit(this, issuer, Answer::Negotiate, |machine, pending| {
             machine.negotiate(pending, private, receive_size)
         })
     }
 
-    /// Registers the request's output buffer; the request pends as long as it is registered. IRQL <= DISPATCH_LEVEL.
+    /// Registers memory; the operation pends as long as it is registered. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn register(
         this: &Shared<Self>,
-        request: Request,
-        asked: &RegisterMemoryRequest,
-        length: usize,
+        issuer: Issuer,
+        Region { key, memory, length, rights }: Region,
     ) -> Result<(), NtStatus> {
-        if length == 0 {
-            return Err(NtStatus::INVALID_PARAMETER);
-        }
-        let (memory, length) = (LockedMemory::of(request)?, length as u64);
-        memory::charge(request, length)?;
-        let submitted = Self::submit(this, request, Answer::Register(length), |machine, pending| {
-            machine.register(pending, asked.key, memory, length, asked.rights)
+        memory::charge(issuer.handle(), length)?;
+        let submitted = Self::submit(this, issuer, Answer::Register(length), |machine, pending| {
+            machine.register(pending, key, memory, length, rights)
         });
-        submitted.inspect_err(|_| memory::release(request, length))
+        submitted.inspect_err(|_| memory::release(issuer.handle(), length))
     }
 
     /// Ends a registration; pends until no operation uses the memory. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn deregister(this: &Shared<Self>, request: Request, key: u64) -> Result<(), NtStatus> {
-        Self::submit(this, request, Answer::Status, |machine, pending| machine.deregister(pending, key))
+    pub(crate) fn deregister(this: &Shared<Self>, issuer: Issuer, key: u64) -> Result<(), NtStatus> {
+        Self::submit(this, issuer, Answer::Status, |machine, pending| machine.deregister(pending, key))
     }
 
     /// What is registered by this key. IRQL <= DISPATCH_LEVEL.
@@ -225,32 +236,39 @@ impl Endpoint {
         self.tell(|machine| machine.query_memory(key))
     }
 
-    /// Sends the request's output buffer as one message. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn send(this: &Shared<Self>, request: Request, length: usize) -> Result<(), NtStatus> {
-        let memory = if length == 0 { LockedMemory::NOTHING } else { LockedMemory::of(request)? };
-        let length = u32::try_from(length).map_err(|_| NtStatus::INVALID_BUFFER_SIZE)?;
-        Self::submit(this, request, Answer::Send, |machine, pending| {
-            machine.send(pending, Slice { memory, offset: 0, length })
-        })
+    /// Sends the caller's own memory as one message. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn send(this: &Shared<Self>, issuer: Issuer, slice: Slice<LockedMemory>) -> Result<(), NtStatus> {
+        let piece = if slice.offset == 0 { 0 } else { slice.length };
+        Self::submit_send(this, issuer, Answer::Send, piece, |machine, pending| machine.send(pending, slice))
     }
 
     /// Sends a part of a region as one message. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn send_registered(
         this: &Shared<Self>,
-        request: Request,
-        asked: &TransferRequest,
+        issuer: Issuer,
+        Transfer { key, offset, length }: Transfer,
     ) -> Result<(), NtStatus> {
-        let answer = Kind::San(Answer::SendRegistered);
-        let mut pending = Operation::begin(request, AnyEndpoint::San(this.clone()), answer)?;
+        Self::submit_send(this, issuer, Answer::SendRegistered, length, |machine, pending| {
+            machine.send_registered(pending, key, offset, length)
+        })
+    }
+
+    /// Submits a send, of which so many bytes are to be described as a piece of longer memory. IRQL <= DISPATCH_LEVEL.
+    fn submit_send(
+        this: &Shared<Self>,
+        issuer: Issuer,
+        answer: Answer,
+        piece: u32,
+        admit: impl FnOnce(&mut Machine, Pending) -> Admitted,
+    ) -> Result<(), NtStatus> {
+        let mut pending = Operation::begin(issuer, AnyEndpoint::San(this.clone()), Kind::San(answer))?;
         // What is longer than any message is refused below, whatever it names, and gets no memory before.
-        let may_be_sent = asked.length <= parameters::get().message_size;
-        if may_be_sent && let Err(status) = pending.arguments().payload.make_room(asked.length) {
+        let may_be_sent = piece <= parameters::get().message_size;
+        if may_be_sent && let Err(status) = pending.arguments().payload.make_room(piece) {
             pending.finish(status, 0);
             return Ok(());
         }
-        Self::admit(this, pending, |machine, pending| {
-            machine.send_registered(pending, asked.key, asked.offset, asked.length)
-        });
+        Self::admit(this, pending, admit);
         Ok(())
     }
 
@@ -258,17 +276,22 @@ impl Endpoint {
     /// IRQL <= DISPATCH_LEVEL.
     pub(crate) fn receive_registered(
         this: &Shared<Self>,
-        request: Request,
-        asked: &TransferRequest,
+        issuer: Issuer,
+        Transfer { key, offset, length }: Transfer,
     ) -> Result<(), NtStatus> {
-        Self::submit(this, request, Answer::Receive, |machine, pending| {
-            machine.receive_registered(pending, asked.key, asked.offset, asked.length)
+        Self::submit(this, issuer, Answer::Receive, |machine, pending| {
+            machine.receive_registered(pending, key, offset, length)
         })
     }
 
+    /// Posts the caller's own memory to receive one message. Answered by a [`ReceiveReply`]. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn receive(this: &Shared<Self>, issuer: Issuer, slice: Slice<LockedMemory>) -> Result<(), NtStatus> {
+        Self::submit(this, issuer, Answer::Receive, |machine, pending| machine.receive(pending, slice))
+    }
+
     /// Ends the connection. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn disconnect(this: &Shared<Self>, request: Request, abortive: bool) -> Result<(), NtStatus> {
-        Self::submit(this, request, Answer::Status, |machine, pending| machine.disconnect(pending, abortive))
+    pub(crate) fn disconnect(this: &Shared<Self>, issuer: Issuer, abortive: bool) -> Result<(), NtStatus> {
+        Self::submit(this, issuer, Answer::Status, |machine, pending| machine.disconnect(pending, abortive))
     }
 
     /// Selects the network events that `event` is to be set for, or none. IRQL <= DISPATCH_LEVEL.
@@ -302,29 +325,24 @@ impl Endpoint {
 
     /// Answers an operation that has come out of the machine. IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(super) fn complete(this: &Shared<Self>, pending: Pending, result: Result<Reply, NtStatus>) {
-        let request = pending.request();
+        let issuer = pending.issuer();
         pending.give_back();
         let written = result.and_then(|reply| match (reply, pending.kind()) {
             (Reply::Bound(address), Kind::San(Answer::Bind)) => {
-                request.write_output(AddressReply { address: address.into() }.as_bytes())
+                issuer.reply(AddressReply { address: address.into() }.as_bytes())
             }
             (Reply::Negotiated, _) => {
                 let reply = this.inner.lock().negotiated();
-                request.write_output(reply.as_bytes())
+                issuer.reply(reply.as_bytes())
             }
-            (Reply::Transferred(length), kind) => {
-                match kind {
-                    Kind::San(Answer::Receive) => STATISTICS.received(length),
-                    Kind::Wsk | Kind::Accept(_) | Kind::San(_) => STATISTICS.sent(length),
+            (Reply::Transferred(length), Kind::San(answer)) => {
+                match answer {
+                    Answer::Receive => STATISTICS.received(length),
+                    _ => STATISTICS.sent(length),
                 }
-                match kind {
-                    Kind::San(Answer::Receive) => request.write_output(ReceiveReply { length, reserved: 0 }.as_bytes()),
-                    // The request's own buffer was the message.
-                    Kind::San(Answer::Send) => Ok(length as usize),
-                    Kind::Wsk | Kind::Accept(_) | Kind::San(_) => Ok(0),
-                }
+                issuer.transferred(answer, length)
             }
-            (Reply::Nothing | Reply::Bound(_), _) => Ok(0),
+            (Reply::Nothing | Reply::Bound(_) | Reply::Transferred(_), _) => Ok(0),
         });
         match written {
             Ok(length) => pending.finish(NtStatus::SUCCESS, length),

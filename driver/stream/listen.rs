@@ -3,11 +3,10 @@
 
 use super::{Endpoint, Role, refused};
 use crate::endpoint::AnyEndpoint;
-use crate::file;
+use crate::issuer::Issuer;
 use crate::nt::Shared;
 use crate::operation::{Kind, Operation, Pending};
 use crate::statistics::STATISTICS;
-use crate::wdf::Request;
 use crate::wsk::{SockAddr, Socket};
 use core::ptr::{self, NonNull};
 use san_core::backlog::{Backlog, Verdict};
@@ -39,13 +38,12 @@ impl Endpoint {
     }
 
     /// Hands out the connection that has waited longest, now or when there is one. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn accept(this: &Shared<Self>, request: Request) -> Result<(), NtStatus> {
-        request.check_output(size_of::<AcceptReply>())?;
-        let id = file::reserve_id(request)?;
-        let pending = match Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Accept(id)) {
+    pub(crate) fn accept(this: &Shared<Self>, issuer: Issuer) -> Result<(), NtStatus> {
+        let id = issuer.handle().reserve_id()?;
+        let pending = match Operation::begin(issuer, AnyEndpoint::Stream(this.clone()), Kind::Accept(id)) {
             Ok(pending) => pending,
             Err(status) => {
-                file::release_id(request, id);
+                issuer.handle().release_id(id);
                 return Err(status);
             }
         };
@@ -101,10 +99,11 @@ fn deliver(connection: Shared<Endpoint>, accept: Pending) -> Result<(), Shared<E
     let (local, remote) = connection.addresses();
     let Kind::Accept(endpoint) = accept.kind() else { return Err(connection) };
     let reply = AcceptReply { endpoint, local: local.protocol(), remote: remote.protocol() };
-    let written = accept.request().write_output(reply.as_bytes());
-    match written.and_then(|length| {
-        file::fill_id(accept.request(), endpoint, AnyEndpoint::Stream(connection.clone())).map(|()| length)
-    }) {
+    let issuer = accept.issuer();
+    let written = issuer.reply(reply.as_bytes());
+    match written
+        .and_then(|length| issuer.handle().fill_id(endpoint, AnyEndpoint::Stream(connection.clone())).map(|()| length))
+    {
         Ok(length) => {
             STATISTICS.stream_accepted();
             accept.finish(NtStatus::SUCCESS, length);

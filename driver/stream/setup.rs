@@ -5,10 +5,10 @@ use super::teardown::SetupUnderWay;
 use super::{Endpoint, LISTEN_DISPATCH, Role, refused};
 use crate::continuation;
 use crate::endpoint::AnyEndpoint;
+use crate::issuer::Issuer;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Arguments, Kind, Operation, Pending};
 use crate::statistics::STATISTICS;
-use crate::wdf::Request;
 use crate::wsk::{Category, OptionName, SockAddr, Socket, socket_connect, wsk_socket};
 use core::net::SocketAddr;
 use san_core::connection::Origin;
@@ -59,9 +59,9 @@ enum Next {
 }
 
 impl Endpoint {
-    /// Binds to `address`. The request is completed with an [`AddressReply`]. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn bind(this: &Shared<Self>, request: Request, address: SocketAddr) -> Result<(), NtStatus> {
-        let pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
+    /// Binds to `address`. Answered by an [`AddressReply`]. IRQL <= DISPATCH_LEVEL.
+    pub(crate) fn bind(this: &Shared<Self>, issuer: Issuer, address: SocketAddr) -> Result<(), NtStatus> {
+        let pending = Operation::begin(issuer, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         let begun = {
             let mut inner = this.inner.lock();
             let begun = match &mut inner.role {
@@ -86,11 +86,11 @@ impl Endpoint {
     /// Connects to `address` within `timeout` milliseconds (0: as long as TCP tries). IRQL <= DISPATCH_LEVEL.
     pub(crate) fn connect(
         this: &Shared<Self>,
-        request: Request,
+        issuer: Issuer,
         address: SocketAddr,
         timeout: u32,
     ) -> Result<(), NtStatus> {
-        let pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
+        let pending = Operation::begin(issuer, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         let begun = {
             let mut inner = this.inner.lock();
             let begun = match &mut inner.role {
@@ -309,7 +309,7 @@ fn finish(endpoint: &Shared<Endpoint>, pending: Pending, setup: Setup, result: R
             Goal::Connect => Ok(0),
             Goal::Bind => {
                 let address = endpoint.addresses().0.protocol();
-                pending.request().write_output(AddressReply { address }.as_bytes())
+                pending.issuer().reply(AddressReply { address }.as_bytes())
             }
         },
     };

@@ -5,9 +5,9 @@
 #![allow(unsafe_code, reason = "gives the socket's reference to the endpoint through the close IRP")]
 
 use super::{Endpoint, Inner, Role};
+use crate::endpoint::CloseWaiter;
 use crate::nt::{Outcome, Round, Shared};
 use crate::operation::{Observer, Pending};
-use crate::wdf::Request;
 use core::ffi::c_void;
 use san_core::backlog::Backlog;
 use san_core::connection::Connection;
@@ -41,11 +41,11 @@ struct Waiting {
 }
 
 impl Endpoint {
-    /// Closes the endpoint; `request` is completed when nothing of it is left. The caller has taken it out of the id table.
+    /// Closes the endpoint; `waiter` is told when nothing of it is left. The caller has taken it out of the id table.
     ///
     /// IRQL <= DISPATCH_LEVEL; no lock is held.
-    pub(crate) fn close(this: &Shared<Self>, request: Option<Request>) {
-        this.close_request.set(request);
+    pub(crate) fn close(this: &Shared<Self>, waiter: Option<CloseWaiter>) {
+        this.closing.set(waiter);
         Self::end(this, Ended::Closing);
     }
 

@@ -2,10 +2,10 @@
 
 use super::{Endpoint, Role, option_name};
 use crate::endpoint::AnyEndpoint;
+use crate::issuer::Issuer;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Kind, Operation, Pending};
 use crate::statistics::{STATISTICS, Traffic};
-use crate::wdf::Request;
 use core::ptr::NonNull;
 use san_core::connection::Connection;
 use san_core::listener::Listener;
@@ -13,24 +13,25 @@ use san_protocol::{NtStatus, SocketOption};
 use wdk_sys::MDL;
 use wsk_bindings::WSK_BUF;
 
-/// The caller's locked buffer.
+/// A piece of the caller's locked memory.
 #[derive(Clone, Copy)]
 pub(crate) struct LockedBuffer {
     pub(crate) mdl: NonNull<MDL>,
+    pub(crate) offset: u32,
     pub(crate) length: usize,
 }
 
 impl LockedBuffer {
     fn wsk_buf(self) -> WSK_BUF {
-        WSK_BUF { Mdl: self.mdl.as_ptr().cast(), Offset: 0, Length: self.length as _ }
+        WSK_BUF { Mdl: self.mdl.as_ptr().cast(), Offset: self.offset, Length: self.length as _ }
     }
 }
 
 impl Endpoint {
     /// Sends the buffer, straight from the caller's pages. Sends go out in the order they are made. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn send(this: &Shared<Self>, request: Request, buffer: LockedBuffer) -> Result<(), NtStatus> {
+    pub(crate) fn send(this: &Shared<Self>, issuer: Issuer, buffer: LockedBuffer) -> Result<(), NtStatus> {
         let call = Self::call_connection(this, |connection| connection.admit_send())?;
-        let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
+        let mut pending = Operation::begin(issuer, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().buffer = buffer.wsk_buf();
         let ended = pending.issue(finish_send, |irp, arguments| call.socket.send(&arguments.buffer, irp));
         drop(call);
@@ -43,12 +44,12 @@ impl Endpoint {
     /// Receives into the buffer, straight into the caller's pages; `all`: until it is full. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn receive(
         this: &Shared<Self>,
-        request: Request,
+        issuer: Issuer,
         buffer: LockedBuffer,
         all: bool,
     ) -> Result<(), NtStatus> {
         let call = Self::call_connection(this, |connection| connection.admit_receive())?;
-        let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
+        let mut pending = Operation::begin(issuer, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().buffer = buffer.wsk_buf();
         let ended = pending.issue(finish_receive, |irp, arguments| call.socket.receive(&arguments.buffer, all, irp));
         drop(call);
@@ -65,8 +66,8 @@ impl Endpoint {
 
     /// Ends this side's sending, or resets the connection. A graceful disconnect may pend as long as the peer does not
     /// acknowledge; an abortive one, a cancel or a close ends it. IRQL <= DISPATCH_LEVEL.
-    pub(crate) fn disconnect(this: &Shared<Self>, request: Request, abortive: bool) -> Result<(), NtStatus> {
-        let pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
+    pub(crate) fn disconnect(this: &Shared<Self>, issuer: Issuer, abortive: bool) -> Result<(), NtStatus> {
+        let pending = Operation::begin(issuer, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         // From here on nothing more is sent, so it comes last: a request that was cancelled before has ended nothing.
         match Self::call_connection(this, |connection| connection.begin_disconnect(abortive)) {
             Ok(call) => {
@@ -83,7 +84,7 @@ impl Endpoint {
     /// IRQL <= DISPATCH_LEVEL.
     pub(crate) fn set_option(
         this: &Shared<Self>,
-        request: Request,
+        issuer: Issuer,
         option: SocketOption,
         on: bool,
     ) -> Result<bool, NtStatus> {
@@ -114,7 +115,7 @@ impl Endpoint {
             }
             inner.call(this)?
         };
-        let mut pending = Operation::begin(request, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
+        let mut pending = Operation::begin(issuer, AnyEndpoint::Stream(this.clone()), Kind::Wsk)?;
         pending.arguments().value = on.into();
         let ended =
             pending.issue(finish, |irp, arguments| call.socket.set_option(option_name(option), &arguments.value, irp));

@@ -10,6 +10,7 @@
 mod address;
 pub mod control;
 mod error;
+pub mod kernel;
 mod request;
 pub mod wire;
 

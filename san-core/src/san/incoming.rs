@@ -9,7 +9,8 @@ use san_protocol::wire::{HEADER_SIZE, Header, MAX_CREDITS, MessageType};
 struct Posted<W, M> {
     waiter: W,
     slice: Slice<M>,
-    key: u64,
+    /// Of the region that it is in; none for memory of the receive's own.
+    key: Option<u64>,
 }
 
 /// How far the reading is.
@@ -121,7 +122,26 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
     /// Those of [`Regions::slice`](crate::memory::Regions::slice). `STATUS_INVALID_BUFFER_SIZE`: shorter than this side has told
     /// its peer. Otherwise why there is no connection.
     pub fn receive_registered(&mut self, waiter: W, key: u64, offset: u64, length: u32) -> Result<(), (W, NtStatus)> {
-        let slice = match self.check_receive(key, offset, length) {
+        self.post(waiter, Some(key), |endpoint| endpoint.slice(key, offset, length, Right::Receive))
+    }
+
+    /// Posts memory of the caller's own for one message, as [`Endpoint::receive_registered`] does. It stays until `waiter` has
+    /// completed.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_INVALID_PARAMETER`: no length. Otherwise those of [`Endpoint::receive_registered`] that do not concern a region.
+    pub fn receive(&mut self, waiter: W, slice: Slice<M>) -> Result<(), (W, NtStatus)> {
+        self.post(waiter, None, |_| if slice.length == 0 { Err(NtStatus::INVALID_PARAMETER) } else { Ok(slice) })
+    }
+
+    fn post(
+        &mut self,
+        waiter: W,
+        key: Option<u64>,
+        slice: impl FnOnce(&Self) -> Result<Slice<M>, NtStatus>,
+    ) -> Result<(), (W, NtStatus)> {
+        let slice = match self.is_connected().and_then(|()| slice(self)).and_then(|slice| self.check_size(slice)) {
             Ok(slice) => slice,
             Err(status) => return Err((waiter, status)),
         };
@@ -130,7 +150,7 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
             return Err((waiter, NtStatus::INSUFFICIENT_RESOURCES));
         }
         let waiter = self.admit(waiter)?;
-        if let Err(status) = self.regions.begin_use(key) {
+        if let Some(Err(status)) = key.map(|key| self.regions.begin_use(key)) {
             self.waiters.leave();
             return Err((waiter, status));
         }
@@ -139,11 +159,10 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         Ok(())
     }
 
-    fn check_receive(&self, key: u64, offset: u64, length: u32) -> Result<Slice<M>, NtStatus> {
-        self.is_connected()?;
-        let slice = self.slice(key, offset, length, Right::Receive)?;
+    /// A receive has room for the longest message that the peer may send.
+    fn check_size(&self, slice: Slice<M>) -> Result<Slice<M>, NtStatus> {
         match self.session.receive_size() {
-            Some(size) if length < size => Err(NtStatus::INVALID_BUFFER_SIZE),
+            Some(size) if slice.length < size => Err(NtStatus::INVALID_BUFFER_SIZE),
             Some(_) | None => Ok(slice),
         }
     }
@@ -166,7 +185,7 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
             self.incoming.bytes += u64::from(length);
         }
         self.complete(receive.waiter, result.map(Reply::Transferred));
-        self.end_use(Some(receive.key));
+        self.end_use(receive.key);
     }
 
     pub(super) fn next_receive(&mut self) -> Option<Action<W, M>> {
@@ -346,7 +365,7 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
         let cancelled = self.incoming.take_posted(|posted| is_it(&posted.waiter));
         self.deliver_held();
         if let Some(Posted { waiter, key, .. }) = cancelled {
-            self.end_use(Some(key));
+            self.end_use(key);
             return Some(waiter);
         }
         if let Reading::Payload { receive, is_cancelled, .. } = &mut self.incoming.reading
@@ -361,7 +380,7 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
     /// The posted receives into a region complete with `STATUS_CANCELLED`.
     pub(super) fn cancel_receives_into(&mut self, region: u64) {
         self.incoming.hold();
-        while let Some(receive) = self.incoming.take_posted(|posted| posted.key == region) {
+        while let Some(receive) = self.incoming.take_posted(|posted| posted.key == Some(region)) {
             self.complete_receive(receive, Err(NtStatus::CANCELLED));
         }
         self.deliver_held();

@@ -39,6 +39,13 @@ pub(crate) struct Framework {
     completing: AtomicUsize,
 }
 
+/// Whether the framework allocates with this tag for another driver than that of `object`.
+pub(crate) fn is_of_another_driver(kernel: &Kernel, object: usize, tag: u32) -> bool {
+    let framework = kernel.extension::<Framework>();
+    let clients = framework.clients.lock();
+    clients.values().any(|client| client.tag() == tag && client.driver_object as usize != object)
+}
+
 /// Waits a moment for requests that have been completed to be destroyed, which comes after their issuers are told.
 pub(crate) fn settle(kernel: &Kernel) {
     const MOMENT: Duration = Duration::from_millis(20);

@@ -111,6 +111,15 @@ impl Irps {
         Some(std::mem::replace(&mut record.phase, phase))
     }
 
+    /// A packet that its owner has is sent.
+    fn send_held(&self, irp: &IRP) {
+        if let Some(record) = self.records.lock().get_mut(&(irp.as_ptr() as usize))
+            && matches!(record.phase, Phase::Held)
+        {
+            record.phase = Phase::Sent;
+        }
+    }
+
     fn insert(&self, irp: *mut IRP, allocated: bool, request: Option<Box<Request>>) {
         let record = Record { phase: Phase::Held, allocated, request, done: None, pins: 0, wsk: false, spent: false };
         self.records.lock().insert(irp as usize, record);
@@ -400,9 +409,18 @@ pub(crate) extern "win64" fn IofCallDriver(device: &DEVICE_OBJECT, irp: &IRP) ->
     super::io::dispatch(device, irp)
 }
 
+/// A packet whose driver has taken a stack location itself (IoSetNextIrpStackLocation), as a function does that completes its
+/// caller's packet, is as good as sent.
+fn take_own(current: &crate::thread::Current, irp: &IRP) {
+    if irp.Type.get() == IO_TYPE_IRP && irp.CurrentLocation.get() <= irp.StackCount.get() {
+        current.kernel.irps.send_held(irp);
+    }
+}
+
 pub(crate) extern "win64" fn IofCompleteRequest(irp: &IRP, _boost: i8) {
     let current = called("IofCompleteRequest", DISPATCH_LEVEL);
     none_across(current, current.call.get());
+    take_own(current, irp);
     expect(irp, Phase::Sent, "IofCompleteRequest");
     let status = irp.IoStatus.Status.get();
     if status == STATUS_PENDING || status == -1 {

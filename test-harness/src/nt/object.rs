@@ -401,6 +401,20 @@ pub(crate) extern "win64" fn ObfDereferenceObject(object: PVOID) -> isize {
     dereference(&current.kernel, object as usize).cast_signed()
 }
 
+/// The last reference's end comes on a worker, whatever the IRQL.
+pub(crate) extern "win64" fn ObDereferenceObjectDeferDelete(object: PVOID) {
+    let current = called("ObDereferenceObjectDeferDelete", DISPATCH_LEVEL);
+    let body = object as usize;
+    match current.kernel.objects.remove_reference(body) {
+        Left::Unknown => violate(Rule::Object, format!("{body:#x} is no object, or it has been deleted")),
+        Left::Some(_) => {}
+        Left::None(kind) => {
+            let kernel = current.kernel.clone();
+            kernel.clone().workers.queue(&kernel, move || delete(&crate::thread::current().kernel, body, kind));
+        }
+    }
+}
+
 pub(crate) extern "win64" fn ObfReferenceObjectWithTag(object: PVOID, _tag: u32) -> isize {
     ObfReferenceObject(object)
 }
@@ -522,6 +536,7 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     ObReferenceObjectByPointer,
     ObfReferenceObject,
     ObfDereferenceObject,
+    ObDereferenceObjectDeferDelete,
     ObfReferenceObjectWithTag,
     ObfDereferenceObjectWithTag,
     ZwClose,

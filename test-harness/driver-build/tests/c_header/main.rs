@@ -1,8 +1,10 @@
 //! `include/sanwsk.h` against san-protocol: a C and a C++ program made from the Rust types asserts every size, offset, code and
-//! value, and is compiled for this machine and for Windows. The C example is compiled for Windows too.
+//! value, and is compiled for this machine and for Windows. The C example is compiled for Windows too. `include/sanwsk_kernel.h`
+//! is checked likewise, as a driver includes it.
 
 mod compilers;
 mod expected;
+mod kernel;
 
 use compilers::{Compiler, Language};
 use driver_build::{Arch, ToolchainSource, kernel_c_compiler};

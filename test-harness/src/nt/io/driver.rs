@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -55,6 +55,8 @@ pub(crate) struct Record {
     pub(crate) image: Option<Arc<Mapped>>,
     object: usize,
     phase: Mutex<Phase>,
+    /// Somebody runs its unload routine, or has.
+    leaving: AtomicBool,
     extensions: Mutex<Vec<(usize, usize)>>,
 }
 
@@ -138,6 +140,7 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
         image,
         object: body as usize,
         phase: Mutex::new(Phase::Starting),
+        leaving: AtomicBool::new(false),
         extensions: Mutex::default(),
     });
     set_up(kernel, &record, &key);
@@ -207,9 +210,12 @@ pub(crate) fn unload(kernel: &Kernel, record: &Arc<Record>) -> Result<(), NTSTAT
 pub(crate) fn retry_unload(kernel: &Kernel) {
     let waiting: Vec<_> = {
         let state = kernel.io.state.lock();
-        state.drivers.values().filter(|record| record.phase() == Phase::Unloading).cloned().collect()
+        let may_go = |record: &&Arc<Record>| {
+            record.phase() == Phase::Unloading && !record.leaving.load(Ordering::Acquire) && !record.is_open()
+        };
+        state.drivers.values().filter(may_go).cloned().collect()
     };
-    for record in waiting.into_iter().filter(|record| !record.is_open()) {
+    for record in waiting {
         let owner = current().kernel.clone();
         owner.workers.queue(&owner, move || finish_unload(&current().kernel, &record));
     }
@@ -217,6 +223,9 @@ pub(crate) fn retry_unload(kernel: &Kernel) {
 
 /// Runs the unload routine once, and takes the driver out of the machine.
 fn finish_unload(kernel: &Kernel, record: &Arc<Record>) {
+    if record.leaving.swap(true, Ordering::AcqRel) {
+        return;
+    }
     let Some(routine) = record.object().DriverUnload.replace(None) else { return };
     let object = record.object as *mut DRIVER_OBJECT;
     callout("the driver's unload routine", || routine(object));
@@ -280,7 +289,9 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
     if !record.object().DeviceObject.get().is_null() {
         return Some((format!("{name} was unloaded with a device that was not deleted"), vec![]));
     }
-    let blocks: Vec<_> = kernel.pool.live(Owner::Driver).into_iter().filter(|block| own(&block.site)).collect();
+    let mut blocks: Vec<_> = kernel.pool.live(Owner::Driver).into_iter().filter(|block| own(&block.site)).collect();
+    // The framework allocates for whose device it is, whoever's call that may be in.
+    blocks.retain(|block| !crate::kmdf::is_of_another_driver(kernel, record.object, block.tag));
     if let Some(first) = blocks.first() {
         let bytes: usize = blocks.iter().map(|block| block.size).sum();
         let mut tags: Vec<String> = blocks.iter().map(|block| tag_name(block.tag)).collect();
