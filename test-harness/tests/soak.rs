@@ -1,4 +1,5 @@
 //! A few seconds of the soak.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::process::Command;
 

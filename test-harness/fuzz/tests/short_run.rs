@@ -1,4 +1,5 @@
 //! A short run of the fuzzer: the project's corpus, and some thousand inputs by a seed, find nothing.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::process::Command;
 
