@@ -131,8 +131,15 @@ fn finish_if_ended(ended: Option<(Pending, Outcome)>) {
     }
 }
 
+/// What WSK refuses a send with behind a graceful disconnect.
+const FILE_CLOSED: NtStatus = NtStatus(wdk_sys::STATUS_FILE_CLOSED);
+
 /// A send is over. It is counted before its request is completed: who has seen the end sees the number.
-fn finish_send(pending: Pending, outcome: Outcome) {
+fn finish_send(pending: Pending, mut outcome: Outcome) {
+    if outcome.status == FILE_CLOSED {
+        // Another thread's disconnect has overtaken it on the way to WSK.
+        outcome.status = NtStatus::PIPE_DISCONNECTED;
+    }
     if outcome.status.is_success() {
         count(&pending, |traffic| traffic.sent(outcome.information));
     }

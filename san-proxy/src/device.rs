@@ -79,6 +79,12 @@ pub trait Device: Send + Sync {
     /// Enables what of this process's privileges the driver asks administrators for, where they have it disabled. Without, their
     /// requests end with `STATUS_PRIVILEGE_NOT_HELD`.
     fn claim_administration(&self) {}
+
+    /// Waits until `is_over` says so, at most so long, where the device schedules its callers' threads itself, in a time of its
+    /// own: whether it is over. `None`, at once, where a thread waits as threads do, which is everywhere but in a simulation.
+    fn wait_scheduled(&self, _is_over: &dyn Fn() -> bool, _timeout: Option<Duration>) -> Option<bool> {
+        None
+    }
 }
 
 /// A manual-reset event object, which a driver sets. Dropping it closes its handle; a driver that was given it has its own

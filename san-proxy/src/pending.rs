@@ -138,8 +138,15 @@ impl<T> Pending<T> {
     /// Waits for the end.
     #[must_use]
     pub fn wait(mut self) -> T {
-        let completed = self.slot.take();
+        let completed = self.take();
         self.finish(completed)
+    }
+
+    /// Waits for the completion, and takes it.
+    fn take(&self) -> Completed {
+        // It says that the end has come, or leaves the wait to the slot.
+        let _ = self.device.wait_scheduled(&|| self.has_ended(), None);
+        self.slot.take()
     }
 
     /// Waits for the end at most so long; gives itself back if the time passes first. The request goes on then.
@@ -148,18 +155,18 @@ impl<T> Pending<T> {
     ///
     /// The request has not ended.
     pub fn wait_for(self, timeout: Duration) -> Result<T, Self> {
-        if self.slot.wait(timeout).is_some() { Ok(self.wait()) } else { Err(self) }
+        if self.status_within(timeout).is_some() { Ok(self.wait()) } else { Err(self) }
     }
 
     /// Waits for the end, and cancels the request when `timeout` has passed. A request that this has ended fails with
     /// `STATUS_IO_TIMEOUT`.
     #[must_use]
     pub fn wait_or_cancel(mut self, timeout: Duration) -> T {
-        if self.slot.wait(timeout).is_some() {
+        if self.status_within(timeout).is_some() {
             return self.wait();
         }
         self.cancel();
-        let mut completed = self.slot.take();
+        let mut completed = self.take();
         if completed.status == NtStatus::CANCELLED {
             completed.status = NtStatus::IO_TIMEOUT;
         }
@@ -191,7 +198,10 @@ impl<T> Pending<T> {
     /// `None`: it has not ended.
     #[must_use]
     pub fn status_within(&self, timeout: Duration) -> Option<NtStatus> {
-        self.slot.wait(timeout)
+        match self.device.wait_scheduled(&|| self.has_ended(), Some(timeout)) {
+            Some(false) => None,
+            Some(true) | None => self.slot.wait(timeout),
+        }
     }
 
     /// Asks for the request's end. It still has to be waited for, and may succeed nevertheless.
@@ -255,7 +265,7 @@ impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
         if let Some(finish) = self.finish.take() {
             self.cancel();
-            drop(finish(self.slot.take()));
+            drop(finish(self.take()));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use san_protocol::{DEVICE_PATH, NtStatus};
 use san_proxy::{Completed, Completion, Device, DeviceRequest, Error, Event, Operation, SharedMemory, Ticket};
 
@@ -13,6 +13,7 @@ use crate::IoStatus;
 use crate::machine::{Handle, IoToken, Process};
 use crate::nt::status::STATUS_SYSTEM_SHUTDOWN;
 use crate::nt::types::ACCESS_MASK;
+use crate::simulation::{self, Condvar};
 
 /// GENERIC_READ | GENERIC_WRITE.
 const READ_WRITE: ACCESS_MASK = 0xC000_0000;
@@ -22,6 +23,14 @@ pub struct HarnessDevice {
     process: Arc<Process>,
     /// `None` once it is closed.
     handle: RwLock<Option<Handle>>,
+    /// For programs of a simulation, which wait for the ends of their requests here.
+    ends: Arc<Ends>,
+}
+
+#[derive(Default)]
+struct Ends {
+    lock: Mutex<()>,
+    came: Condvar,
 }
 
 /// A request that the machine has.
@@ -51,12 +60,18 @@ impl HarnessDevice {
     pub fn open_for(process: &Arc<Process>, access: ACCESS_MASK) -> Result<Self, Error> {
         let handle =
             process.open(DEVICE_PATH, access).map_err(|status| Error::new(Operation::Open, NtStatus(status)))?;
-        Ok(Self { process: process.clone(), handle: RwLock::new(Some(handle)) })
+        Ok(Self { process: process.clone(), handle: RwLock::new(Some(handle)), ends: Arc::default() })
     }
 
     /// Closes the handle now, whoever still uses the device: further requests get STATUS_INVALID_HANDLE.
     pub fn close(&self) {
-        if let Some(handle) = self.handle.write().take() {
+        let mut handle = loop {
+            match self.handle.try_write() {
+                Some(handle) => break handle,
+                None => simulation::pause(),
+            }
+        };
+        if let Some(handle) = handle.take() {
             // Nobody else closes it; an exited process has closed it already.
             let _ = self.process.close(handle);
         }
@@ -65,7 +80,17 @@ impl HarnessDevice {
     /// The handle, until it is closed.
     #[must_use]
     pub fn handle(&self) -> Option<Handle> {
-        *self.handle.read()
+        *self.current_handle()
+    }
+
+    /// The handle, which stays open as long as this is held. A thread that holds it may be off the processor.
+    fn current_handle(&self) -> RwLockReadGuard<'_, Option<Handle>> {
+        loop {
+            match self.handle.try_read() {
+                Some(handle) => return handle,
+                None => simulation::pause(),
+            }
+        }
     }
 
     /// The process that has the device open.
@@ -81,7 +106,7 @@ impl HarnessDevice {
         };
         let lengths = (u32::try_from(request.input.len()), u32::try_from(length));
         // Held during the call, so that the value cannot name another file meanwhile.
-        let handle = self.handle.read();
+        let handle = self.current_handle();
         let (Some(handle), (Ok(input_length), Ok(buffer_length))) = (*handle, lengths) else {
             let status = if handle.is_none() { NtStatus::INVALID_HANDLE } else { NtStatus::INVALID_PARAMETER };
             drop(memory);
@@ -91,8 +116,11 @@ impl HarnessDevice {
         let code = request.code;
         let input = request.input.as_ptr();
         let slot = Arc::new(Slot::new(Some(Issued { request, memory, done })));
-        let told = slot.clone();
-        let done = Box::new(move |ended| finish(&told, ended));
+        let (told, ends) = (slot.clone(), self.ends.clone());
+        let done = Box::new(move |ended| {
+            finish(&told, ended);
+            ends.came.notify_all();
+        });
         // SAFETY: the slot keeps all of it until the request has ended; `finish` leaks it where the machine may still write to it.
         // The vectors are unused meanwhile, and of shared memory its users keep to parts that no request has.
         let issued =
@@ -120,10 +148,28 @@ impl Device for HarnessDevice {
     }
 
     fn cancel(&self, ticket: Ticket) {
-        if let Some(handle) = *self.handle.read() {
+        if let Some(handle) = *self.current_handle() {
             // It fails if the request has ended.
             let _ = self.process.cancel(handle, Some(IoToken(ticket.0)));
         }
+    }
+
+    fn wait_scheduled(&self, is_over: &dyn Fn() -> bool, timeout: Option<Duration>) -> Option<bool> {
+        if !simulation::is_simulated() {
+            return None;
+        }
+        let deadline = timeout.and_then(|timeout| simulation::now().checked_add(timeout));
+        let mut ends = self.ends.lock.lock();
+        while !is_over() {
+            match deadline {
+                None => self.ends.came.wait(&mut ends),
+                Some(deadline) if self.ends.came.wait_until(&mut ends, deadline).timed_out() => {
+                    return Some(is_over());
+                }
+                Some(_) => {}
+            }
+        }
+        Some(true)
     }
 
     fn create_event(&self) -> Result<Arc<dyn Event>, Error> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::image::unwind::Backtrace;
 use crate::image::{self, Frame};
@@ -27,6 +27,7 @@ use crate::nt::registry::Registry;
 use crate::nt::timer::Timers;
 use crate::nt::work::Workers;
 use crate::preemption::Preemption;
+use crate::simulation::{self, Condvar, JoinHandle};
 use crate::thread::try_current;
 use crate::violation::{Rule, Violation};
 
@@ -70,7 +71,7 @@ pub(crate) struct Kernel {
     violation: Mutex<Option<Violation>>,
     claimed: AtomicBool,
     extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     stop_hooks: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
@@ -194,8 +195,7 @@ impl Kernel {
 
     /// Starts a host thread that belongs to the machine, and is joined when the machine goes.
     pub(crate) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(1 << 20);
-        let handle = builder.spawn(body)?;
+        let handle = simulation::spawn(std::thread::Builder::new().stack_size(1 << 20), name, body)?;
         let mut threads = self.threads.lock();
         threads.retain(|thread| !thread.is_finished());
         threads.push(handle);
@@ -203,7 +203,7 @@ impl Kernel {
     }
 
     /// The threads to be joined.
-    pub(crate) fn take_threads(&self) -> Vec<std::thread::JoinHandle<()>> {
+    pub(crate) fn take_threads(&self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.threads.lock())
     }
 }

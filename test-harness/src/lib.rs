@@ -32,6 +32,7 @@ pub mod network;
 pub mod nt;
 mod preemption;
 mod process;
+pub mod simulation;
 mod thread;
 pub mod tool;
 pub mod violation;

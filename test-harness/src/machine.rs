@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fmt, mem};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::guard::Stopped;
 use crate::image::{ImageError, ImportName};
@@ -21,6 +21,7 @@ use crate::nt::registry::Value;
 use crate::nt::status::{STATUS_SYSTEM_SHUTDOWN, name as status_name};
 use crate::nt::types::{DRIVER_INITIALIZE, NTSTATUS};
 pub use crate::process::{Finished, Handle, IoToken, Process, UserThread};
+use crate::simulation::{self, Condvar};
 use crate::thread;
 use crate::violation::Violation;
 use crate::wsk::{Completions, Wsk, WskUse};
@@ -481,10 +482,10 @@ const LEAVING: Duration = Duration::from_secs(5);
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kernel.stop();
-        let deadline = Instant::now() + LEAVING;
+        let deadline = simulation::now() + LEAVING;
         for thread in self.kernel.take_threads() {
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_micros(200));
+            while !thread.is_finished() && simulation::now() < deadline {
+                simulation::sleep(Duration::from_micros(200));
             }
             if thread.is_finished() {
                 // A panic of the harness on that thread has been printed already.

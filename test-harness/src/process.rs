@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::kernel::Kernel;
 use crate::machine::IoStatus;
@@ -20,6 +20,7 @@ use crate::nt::status::{
     STATUS_SYSTEM_SHUTDOWN,
 };
 use crate::nt::types::{ACCESS_MASK, EVENT_ALL_ACCESS, NTSTATUS};
+use crate::simulation::{self, Condvar};
 use crate::thread;
 use crate::violation::Rule;
 
@@ -408,9 +409,9 @@ impl Process {
     fn check_locked_pages(&self) {
         let locked = || self.kernel.locked_pages.of_process(self.process.body() as usize);
         // The thread that completes the last request may be about to unlock its buffer.
-        let deadline = Instant::now() + UNLOCKING;
-        while locked() != 0 && Instant::now() < deadline && !self.kernel.is_stopped() {
-            std::thread::sleep(Duration::from_micros(50));
+        let deadline = simulation::now() + UNLOCKING;
+        while locked() != 0 && simulation::now() < deadline && !self.kernel.is_stopped() {
+            simulation::sleep(Duration::from_micros(50));
         }
         let left = locked();
         if left != 0 {
@@ -422,7 +423,7 @@ impl Process {
 
     /// Cancels requests until all have ended and nobody makes further ones.
     fn run_down(&self, wanted: impl Fn(&request::Request) -> bool + Copy, is_quiet: impl Fn() -> bool) {
-        let deadline = Instant::now() + EXIT_PATIENCE;
+        let deadline = simulation::now() + EXIT_PATIENCE;
         while !self.kernel.is_stopped() {
             // In this order: a thread that has left has made its last request.
             let quiet = is_quiet();
@@ -432,14 +433,14 @@ impl Process {
             {
                 return;
             }
-            if Instant::now() > deadline {
+            if simulation::now() > deadline {
                 let text = format!(
                     "a request of process {} did not end within {EXIT_PATIENCE:?} of being cancelled",
                     self.process.id
                 );
                 self.kernel.report_at(Rule::Hang, text, "", &self.kernel.irps.left_at(wanted));
             }
-            std::thread::sleep(Duration::from_micros(50));
+            simulation::sleep(Duration::from_micros(50));
         }
     }
 }

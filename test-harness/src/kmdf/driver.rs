@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bind::{Client, client};
 use super::device;
@@ -21,6 +21,7 @@ use crate::nt::status::{
     STATUS_SUCCESS,
 };
 use crate::nt::types::{DISPATCH_LEVEL, HIGH_LEVEL, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
+use crate::simulation;
 use crate::thread::kernel;
 use crate::violation::Rule;
 
@@ -90,9 +91,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) fn delete(client: &Arc<Client>, driver: &Arc<Object>) {
     client.clear_driver();
     object::delete(driver);
-    let since = Instant::now();
-    while !super::objects_of(client).is_empty() && since.elapsed() < PATIENCE {
-        std::thread::sleep(Duration::from_micros(100));
+    let since = simulation::now();
+    while !super::objects_of(client).is_empty() && simulation::now().duration_since(since) < PATIENCE {
+        simulation::sleep(Duration::from_micros(100));
         if kernel().is_stopped() {
             escape();
         }

@@ -18,12 +18,13 @@ mod types;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::image::Export;
 use crate::kernel::Kernel;
+use crate::simulation;
 
 /// The framework's state on one machine.
 #[derive(Default)]
@@ -49,9 +50,10 @@ pub(crate) fn is_of_another_driver(kernel: &Kernel, object: usize, tag: u32) -> 
 /// Waits a moment for requests that have been completed to be destroyed, which comes after their issuers are told.
 pub(crate) fn settle(kernel: &Kernel) {
     const MOMENT: Duration = Duration::from_millis(20);
-    let (framework, since) = (kernel.extension::<Framework>(), Instant::now());
-    while framework.completing.load(Ordering::Acquire) != 0 && since.elapsed() < MOMENT {
-        std::thread::yield_now();
+    const SHORTLY: Duration = Duration::from_micros(10);
+    let (framework, since) = (kernel.extension::<Framework>(), simulation::now());
+    while framework.completing.load(Ordering::Acquire) != 0 && simulation::now().duration_since(since) < MOMENT {
+        simulation::sleep(SHORTLY);
     }
 }
 

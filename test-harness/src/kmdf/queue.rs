@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::bind::client;
 use super::device::Device;
@@ -26,6 +26,7 @@ use crate::nt::types::{
     DISPATCH_LEVEL, FILE_OBJECT, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE,
     NTSTATUS, PASSIVE_LEVEL,
 };
+use crate::simulation::Condvar;
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::bind::client;
 use super::object::{self, Attributes, Kind, Object, create_into, expect_kind, named_parent};
@@ -22,6 +22,7 @@ use crate::nt::timer::{KeCancelTimer, KeInitializeTimer, KeSetTimerEx};
 use crate::nt::types::{
     DISPATCH_LEVEL, HIGH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed,
 };
+use crate::simulation::Condvar;
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 

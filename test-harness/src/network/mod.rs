@@ -1,6 +1,7 @@
 //! The network below WSK: what a TCP implementation does for it. WSK's objects and rules lie above this border, the bytes below.
 
 mod host;
+pub mod simulated;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;

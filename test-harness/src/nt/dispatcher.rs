@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::irql::called;
 use super::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS, STATUS_TIMEOUT};
@@ -19,6 +19,7 @@ use super::types::{
 };
 use crate::guard::{escape, violate};
 use crate::image::Export;
+use crate::simulation::{self, Condvar};
 use crate::thread::kernel;
 use crate::violation::Rule;
 
@@ -155,7 +156,7 @@ impl Dispatcher {
         if let Some(status) = Waits::satisfy(&objects, all) {
             return Outcome::Done(status);
         }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if deadline.is_some_and(|deadline| deadline <= simulation::now()) {
             return Outcome::Done(STATUS_TIMEOUT);
         }
         let wake = WAKE.with(Arc::clone);
@@ -181,7 +182,7 @@ impl Dispatcher {
 
     /// Waits for an object from outside kernel mode. None if the machine has stopped.
     pub(crate) fn wait_outside(&self, object: &DISPATCHER_HEADER, timeout: Option<Duration>) -> Option<bool> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.map(|timeout| simulation::now() + timeout);
         match self.wait_or_stop(vec![std::ptr::from_ref(object) as usize], false, deadline) {
             Outcome::Done(status) => Some(status != STATUS_TIMEOUT),
             Outcome::Stopped => None,
@@ -205,7 +206,7 @@ impl Dispatcher {
 
 /// The moment a LARGE_INTEGER time-out names: negative is relative, in units of 100 ns; else system time.
 pub(super) fn deadline(timeout: Option<&i64>) -> Option<Instant> {
-    let now = Instant::now();
+    let now = simulation::now();
     timeout.map(|timeout| {
         let ticks = if *timeout < 0 {
             timeout.unsigned_abs()

@@ -7,12 +7,13 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::irql::called;
 use super::types::{DISPATCH_LEVEL, HIGH_LEVEL, KDEFERRED_ROUTINE, KDPC, PASSIVE_LEVEL, PVOID};
 use crate::guard::{callout, escape, violate};
 use crate::image::Export;
+use crate::simulation::Condvar;
 use crate::thread::Current;
 use crate::violation::Rule;
 

@@ -158,18 +158,20 @@ impl Irps {
         self.records.lock().get_mut(&(irp.as_ptr() as usize))?.done.take()
     }
 
-    /// Pins the sent packets that the I/O manager made and that `wanted` chooses.
+    /// Pins the sent packets that the I/O manager made and that `wanted` chooses; in the order in which they were issued.
     fn pin(&self, wanted: impl Fn(&Request) -> bool) -> Vec<usize> {
         let mut records = self.records.lock();
         let chosen = records
             .iter_mut()
             .filter(|(_, record)| record.phase == Phase::Sent && record.request.as_deref().is_some_and(&wanted));
-        chosen
+        let mut pinned: Vec<(u64, usize)> = chosen
             .map(|(address, record)| {
                 record.pins += 1;
-                *address
+                (record.request.as_deref().map_or(0, |request| request.id), *address)
             })
-            .collect()
+            .collect();
+        pinned.sort_unstable();
+        pinned.into_iter().map(|(_, address)| address).collect()
     }
 
     /// Whether a packet that the I/O manager made and that `wanted` chooses is still pending.

@@ -4,6 +4,7 @@ use super::dpc;
 use super::types::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, KIRQL};
 use crate::guard::{escape, violate};
 use crate::image::{Export, unwind};
+use crate::simulation;
 use crate::thread::{Current, current};
 use crate::violation::Rule;
 
@@ -18,6 +19,7 @@ pub(crate) fn called<'a>(name: &'static str, highest: KIRQL) -> &'a Current {
     current.call.set(name);
     unwind::note_call(current);
     current.kernel.preemption.called(name);
+    simulation::point(name);
     let irql = current.irql.get();
     if irql > highest {
         violate(Rule::Irql, format!("{name} was called at IRQL {irql}; it may be called at {highest} or below"));

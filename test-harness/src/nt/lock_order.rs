@@ -15,6 +15,7 @@ use crate::image::{
     self,
     unwind::{self, Site, site},
 };
+use crate::simulation;
 use crate::thread::Current;
 use crate::violation::Rule;
 
@@ -123,7 +124,7 @@ pub(crate) fn wanted(current: &Current, address: usize) {
 
 /// The thread has got a lock.
 pub(crate) fn acquired(current: &Current, address: usize, kind: LockKind) {
-    current.locks.borrow_mut().push(Held { address, kind, since: Instant::now() });
+    current.locks.borrow_mut().push(Held { address, kind, since: simulation::now() });
 }
 
 /// The thread gives a lock back. None if it does not hold it.
@@ -134,7 +135,7 @@ pub(crate) fn released(current: &Current, address: usize) -> Option<Held> {
 
 /// A spin lock that was just given back must not have been held for long: other processors spin meanwhile.
 pub(crate) fn check_duration(current: &Current, held: &Held) {
-    let (held, limit) = (held.since.elapsed(), current.kernel.options.spin_lock_limit);
+    let (held, limit) = (simulation::now().duration_since(held.since), current.kernel.options.spin_lock_limit);
     if held > limit {
         violate(Rule::LockHeldTooLong, format!("a spin lock was held for {held:?}, and may be for {limit:?}"));
     }

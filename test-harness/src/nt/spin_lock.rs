@@ -10,6 +10,7 @@ use super::lock_order::{LockKind, acquired, check_duration, released, wanted};
 use super::types::{DISPATCH_LEVEL, HIGH_LEVEL, KIRQL, KLOCK_QUEUE_HANDLE, KSPIN_LOCK};
 use crate::guard::{escape, violate};
 use crate::image::Export;
+use crate::simulation;
 use crate::thread::Current;
 use crate::violation::Rule;
 
@@ -43,7 +44,7 @@ pub(super) fn acquire(current: &Current, lock: &KSPIN_LOCK) {
                 format!("{}: the spin lock's value has been {owner:#x} for {PATIENCE:?}", current.call.get()),
             );
         }
-        std::thread::yield_now();
+        simulation::pause();
     }
     acquired(current, ptr::from_ref(lock) as usize, LockKind::Spin);
 }

@@ -7,24 +7,31 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::irql::called;
 use super::types::HIGH_LEVEL;
 use crate::image::Export;
+use crate::simulation;
 
 /// 1601 to 1970, in units of 100 ns.
 const UNIX_EPOCH_TICKS: i64 = 116_444_736_000_000_000;
+/// The first moment of 2020.
+const SIMULATIONS_BEGIN: i64 = 132_223_104_000_000_000;
 /// Ticks of the performance counter a second: as current Windows has it.
 const PERFORMANCE_FREQUENCY: i64 = 10_000_000;
 /// 15.625 ms, the clock interrupt's usual period.
 const TIME_INCREMENT: u32 = 156_250;
 
-/// System time now.
+/// System time now. A simulation begins with the year 2020.
 pub(crate) fn system_time() -> i64 {
+    if let Some(elapsed) = simulation::elapsed() {
+        return SIMULATIONS_BEGIN + i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX / 2);
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH_TICKS + i64::try_from(since.as_nanos() / 100).unwrap_or(i64::MAX / 2)
 }
 
-/// Units of 100 ns since this process first asked.
+/// Units of 100 ns since this process first asked, or its simulation began.
 fn interrupt_time() -> i64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    i64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos() / 100).unwrap_or(i64::MAX)
+    let elapsed = simulation::elapsed().unwrap_or_else(|| START.get_or_init(Instant::now).elapsed());
+    i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX)
 }
 
 pub(crate) extern "win64" fn KeQueryPerformanceCounter(frequency: Option<&Cell<i64>>) -> i64 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::dispatcher::{deadline, initialize_header};
 use super::dpc;
@@ -18,6 +18,7 @@ use super::types::{DISPATCH_LEVEL, KDPC, KTIMER, TIMER_NOTIFICATION_OBJECT, TIME
 use crate::guard::violate;
 use crate::image::Export;
 use crate::kernel::Kernel;
+use crate::simulation::{self, Condvar};
 use crate::thread::current;
 use crate::violation::Rule;
 
@@ -92,7 +93,7 @@ impl Timers {
                 return Next::Stopped;
             }
             match state.due.first_key_value().map(|(key, timer)| (key.0, *timer)) {
-                Some((due, timer)) if due <= Instant::now() => return Next::Timer(timer),
+                Some((due, timer)) if due <= simulation::now() => return Next::Timer(timer),
                 Some((due, _)) => drop(self.wake.wait_until(&mut state, due)),
                 None => self.wake.wait(&mut state),
             }
@@ -101,14 +102,14 @@ impl Timers {
 
     fn expire(&self, address: usize) {
         let mut state = self.state.lock();
-        if state.armed.get(&address).is_none_or(|(due, _)| *due > Instant::now()) {
+        if state.armed.get(&address).is_none_or(|(due, _)| *due > simulation::now()) {
             return; // cancelled or set anew meanwhile
         }
         let timer = timer_at(address);
         state.disarm(address);
         match timer.Period.get() {
             0 => timer.Header.Inserted.set(0),
-            period => state.arm(address, Instant::now() + Duration::from_millis(period.into())),
+            period => state.arm(address, simulation::now() + Duration::from_millis(period.into())),
         }
         let current = current();
         if !timer.Dpc.get().is_null() {
@@ -168,7 +169,7 @@ pub(crate) extern "win64" fn KeSetTimerEx(timer: &KTIMER, due: i64, period: i32,
     timer.Dpc.set(dpc);
     timer.Period.set(period.unsigned_abs());
     timer.DueTime.set(due.cast_unsigned());
-    state.arm(address, deadline(Some(&due)).unwrap_or_else(Instant::now));
+    state.arm(address, deadline(Some(&due)).unwrap_or_else(simulation::now));
     drop(state);
     timers.wake.notify_all();
     u8::from(was_armed)

@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::irql::called;
 use super::object;
@@ -17,6 +17,7 @@ use super::types::{DEVICE_OBJECT, DISPATCH_LEVEL, HIGH_LEVEL, LIST_ENTRY, PVOID}
 use crate::guard::{callout, violate};
 use crate::image::Export;
 use crate::kernel::Kernel;
+use crate::simulation::Condvar;
 use crate::thread::current;
 use crate::violation::Rule;
 

@@ -37,7 +37,7 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
     {
         endpoint.abort();
     }
-    for (_, held) in state.held.drain() {
+    for (_, held) in std::mem::take(&mut state.held) {
         held.endpoint.abort();
         wsk.targets.lock().remove(&held.token);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use wsk_bindings::{
     MAKE_WSK_VERSION, WSK_CLIENT_NPI, WSK_INFINITE_WAIT, WSK_NO_WAIT, WSK_PROVIDER_CHARACTERISTICS, WSK_PROVIDER_NPI,
     WSK_REGISTRATION,
@@ -18,6 +18,7 @@ use crate::nt::irql::called;
 use crate::nt::pool::{self, Owner};
 use crate::nt::status::{STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES, STATUS_NOINTERFACE, STATUS_SUCCESS};
 use crate::nt::types::{DISPATCH_LEVEL, NTSTATUS, PASSIVE_LEVEL, PVOID};
+use crate::simulation::{self, Condvar};
 use crate::thread::current;
 use crate::violation::Rule;
 
@@ -156,7 +157,7 @@ pub(crate) extern "win64" fn WskCaptureProviderNPI(
         return STATUS_DEVICE_NOT_READY;
     }
     let client = find(&wsk, registration, "WskCaptureProviderNPI");
-    let deadline = (timeout != WSK_INFINITE_WAIT).then(|| Instant::now() + Duration::from_millis(timeout.into()));
+    let deadline = (timeout != WSK_INFINITE_WAIT).then(|| simulation::now() + Duration::from_millis(timeout.into()));
     let status = capture(&wsk, &client, deadline);
     if current.kernel.is_stopped() {
         drop((wsk, client));
@@ -237,7 +238,7 @@ pub(crate) extern "win64" fn WskDeregister(registration: *mut WSK_REGISTRATION) 
     // SAFETY: the client's memory, which stays while it is registered.
     unsafe { (*registration).ReservedRegistrationState = DEREGISTERED };
     wsk.readiness.wake();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = simulation::now() + PATIENCE;
     let ended = {
         let mut state = wsk.readiness.state.lock();
         loop {

@@ -1,7 +1,7 @@
 //! WSK sockets: their state, the calls on them, and the order in which their operations end.
 #![allow(unsafe_code)] // the WSK_SOCKET that a client sees lies in pool
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -99,7 +99,7 @@ pub(super) struct State {
     /// Connections that wait to be accepted.
     pub(super) arrivals: VecDeque<Arrival>,
     /// Connections that wait for WskInspectComplete, by serial number.
-    pub(super) held: HashMap<u32, Held>,
+    pub(super) held: BTreeMap<u32, Held>,
     pub(super) next_serial: u32,
     pub(super) conditional_accept: bool,
     pub(super) sending: Direction,
@@ -171,7 +171,7 @@ impl Socket {
             receives: VecDeque::new(),
             accepts: VecDeque::new(),
             arrivals: VecDeque::new(),
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             next_serial: 1,
             conditional_accept: false,
             sending: Direction::Open,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -27,6 +27,7 @@ use crate::nt::types::{
     DISPATCH_LEVEL, DO_DEVICE_INITIALIZING, DRIVER_EXTENSION, DRIVER_INITIALIZE, DRIVER_OBJECT, HANDLE, IO_TYPE_DRIVER,
     NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING,
 };
+use crate::simulation;
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
@@ -237,10 +238,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is left of a driver that has been unloaded, or whose entry point failed.
 fn discard(kernel: &Kernel, record: &Arc<Record>) {
-    let since = Instant::now();
-    while kernel.workers.pending_items() != 0 && since.elapsed() < PATIENCE {
+    let since = simulation::now();
+    while kernel.workers.pending_items() != 0 && simulation::now().duration_since(since) < PATIENCE {
         // Its work items hold its device objects, and these hold the image on Windows.
-        std::thread::sleep(Duration::from_millis(1));
+        simulation::sleep(Duration::from_millis(1));
         if kernel.is_stopped() {
             escape();
         }
@@ -339,7 +340,7 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
 
 /// Waits until a driver has been unloaded. False if it has not within the time, or the machine has stopped.
 pub(crate) fn wait_unloaded(kernel: &Kernel, record: &Record, timeout: Duration) -> bool {
-    let deadline = Instant::now() + timeout;
+    let deadline = simulation::now() + timeout;
     let mut state = kernel.io.state.lock();
     while record.phase() != Phase::Unloaded {
         if kernel.is_stopped() || kernel.io.unloaded.wait_until(&mut state, deadline).timed_out() {

@@ -13,12 +13,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::irp::IofCompleteRequest;
 use super::status::STATUS_INVALID_DEVICE_REQUEST;
 use super::types::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT, IRP, NTSTATUS};
 use crate::guard::{callout, violate};
+use crate::simulation::Condvar;
 use crate::violation::Rule;
 
 /// The devices, names and drivers of a machine.

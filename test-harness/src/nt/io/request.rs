@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::device::attached;
 use super::{device, dispatch};
@@ -30,6 +30,7 @@ use crate::nt::types::{
     KEVENT, METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, METHOD_OUT_DIRECT, NTSTATUS, PVOID, READ_WRITE,
     USER_MODE,
 };
+use crate::simulation::Condvar;
 use crate::thread::current;
 use crate::violation::Rule;
 
