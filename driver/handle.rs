@@ -3,7 +3,7 @@
 
 use crate::endpoint::{AnyEndpoint, CloseWaiter};
 use crate::kernel::{Call, DeviceUse};
-use crate::nt::{Shared, SpinLock};
+use crate::nt::{Shared, SpinLock, WaitingThread};
 use crate::parameters;
 use crate::san::PinnedMemory;
 use crate::statistics::{Existence, STATISTICS};
@@ -40,14 +40,23 @@ pub(crate) struct Handle {
     owner: Owner,
 }
 
-/// The call that waits for a client's end, if one does: completed when this is dropped.
-struct Closing(SpinLock<Option<Call>>);
+/// Who waits for a client's end.
+pub(crate) enum ClientCloser {
+    /// A call, which is completed.
+    Call(Call),
+    /// A thread, which goes on.
+    Thread(#[expect(dead_code, reason = "goes on when this is dropped")] WaitingThread),
+}
+
+/// Who waits for a client's end, if somebody does: told when this is dropped.
+struct Closing(SpinLock<Option<ClientCloser>>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let call = self.0.lock().take();
-        if let Some(call) = call {
-            call.complete(NtStatus::SUCCESS, 0);
+        let closer = self.0.lock().take();
+        match closer {
+            Some(ClientCloser::Call(call)) => call.complete(NtStatus::SUCCESS, 0),
+            Some(ClientCloser::Thread(_)) | None => {}
         }
     }
 }
@@ -115,13 +124,13 @@ impl Handle {
         }
     }
 
-    /// Closes a client; `call` is completed when everything else of it has been. IRQL <= DISPATCH_LEVEL; no lock is held.
+    /// Closes a client; `closer` is told when everything else of it has been. IRQL <= DISPATCH_LEVEL; no lock is held.
     ///
     /// `STATUS_INVALID_HANDLE`: somebody has closed it already.
-    pub(crate) fn close_client(this: &Shared<Self>, call: Call) -> Result<(), NtStatus> {
+    pub(crate) fn close_client(this: &Shared<Self>, closer: ClientCloser) -> Result<(), NtStatus> {
         let listed = HANDLES.lock().remove(this.id).ok_or(NtStatus::INVALID_HANDLE)?;
         drop(listed);
-        *this.closing.0.lock() = Some(call);
+        *this.closing.0.lock() = Some(closer);
         Self::close(this);
         Ok(())
     }

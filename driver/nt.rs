@@ -12,6 +12,7 @@ mod rundown;
 mod shared;
 mod spin_lock;
 mod timer;
+mod wait;
 
 pub(crate) use client_irp::ClientIrp;
 pub(crate) use critical_region::CriticalRegion;
@@ -25,3 +26,4 @@ pub(crate) use rundown::{Rundown, RundownGuard};
 pub(crate) use shared::Shared;
 pub(crate) use spin_lock::SpinLock;
 pub(crate) use timer::{Timer, flush_queued_dpcs};
+pub(crate) use wait::{WaitingThread, wait_for};

@@ -322,16 +322,17 @@ impl NeitherBuffers {
         Some(unsafe { self.input.cast::<T>().read_unaligned() })
     }
 
-    /// Writes the output; false if there is less room.
+    /// Writes the first `length` bytes of `output`; false if there is less room.
     ///
     /// # Safety
     ///
     /// The caller is the kernel, whose buffers are what it says.
-    pub(crate) unsafe fn write_output<T: Copy>(&self, output: T) -> bool {
-        let fits = !self.output.is_null() && self.output_length >= size_of::<T>();
+    pub(crate) unsafe fn write_output<T: Copy>(&self, output: &T, length: usize) -> bool {
+        let length = length.min(size_of::<T>());
+        let fits = !self.output.is_null() && self.output_length >= length;
         if fits {
-            // SAFETY: so many bytes lie there, by this function's contract.
-            unsafe { self.output.cast::<T>().write_unaligned(output) };
+            // SAFETY: so many bytes lie in either, in the output by this function's contract.
+            unsafe { ptr::copy_nonoverlapping(ptr::from_ref(output).cast::<u8>(), self.output.cast(), length) };
         }
         fits
     }

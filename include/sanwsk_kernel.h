@@ -12,7 +12,8 @@
  * possibly before the function has returned, and on any thread. No spin lock may be held that a completion takes.
  *
  * Operations: what takes its time takes a SANWSK_OPERATION, non-paged memory of the caller's, of OperationSize bytes and
- * aligned as pool is, initialized once and used for one thing after the other. Nothing is allocated for it.
+ * aligned as pool is, initialized once and used for one thing after the other. Nothing is allocated for it (but an MDL for a
+ * SAN message of more than 64 KiB out of the middle of what an MDL describes).
  * A function with an operation returns
  *     STATUS_PENDING: begun. The operation completes exactly once, also when it fails or is cancelled; until then it, its
  *         reply and its MDL must stay as they are.
@@ -78,7 +79,9 @@ typedef VOID NTAPI SANWSK_REFERENCE(PVOID Context);
 typedef NTSTATUS NTAPI SANWSK_OPEN_CLIENT(PVOID Context, PSANWSK_CLIENT Client);
 
 /* Closes a client: its endpoints are closed, and what is under way for them is cancelled. Completes with STATUS_SUCCESS when
- * every other operation of the client has completed. Its ids are stale as soon as this has returned. */
+ * every other operation of the client has completed and its completion has returned. The ids are stale as soon as this has
+ * returned. Operation NULL: waits for that, IRQL <= APC_LEVEL, and returns STATUS_SUCCESS when no completion runs any more, so
+ * that the caller may be unloaded; not from within a completion. */
 typedef NTSTATUS NTAPI SANWSK_CLOSE_CLIENT(SANWSK_CLIENT Client, PSANWSK_OPERATION Operation);
 
 /* Makes an operation of memory in which none is under way. Any IRQL. STATUS_INVALID_PARAMETER: no completion, or the memory
@@ -100,7 +103,7 @@ typedef NTSTATUS NTAPI SANWSK_CANCEL_OPERATION(PSANWSK_OPERATION Operation);
  * STATUS_DEVICE_NOT_READY: TCP/IP is not there yet. STATUS_TOO_MANY_OPENED_FILES: the client has too many. */
 typedef NTSTATUS NTAPI SANWSK_CREATE(SANWSK_CLIENT Client, ULONG Kind, USHORT Family, SANWSK_ENDPOINT_ID *Endpoint);
 
-/* Sets an option of a stream: SANWSK_SOCKET_OPTION, to 0 or another value. */
+/* Sets an option of a stream: SANWSK_SOCKET_OPTION, to 1 (on) or 0 (off). */
 typedef NTSTATUS NTAPI SANWSK_SET_OPTION(
     SANWSK_CLIENT Client, PSANWSK_OPERATION Operation, SANWSK_ENDPOINT_ID Endpoint, ULONG Option, ULONG Value);
 
@@ -217,7 +220,8 @@ typedef NTSTATUS NTAPI SANWSK_QUERY_ADDRESSES(
 typedef NTSTATUS NTAPI SANWSK_QUERY_STATISTICS(
     SANWSK_CLIENT Client, SANWSK_ENDPOINT_ID Endpoint, PSANWSK_ENDPOINT_STATISTICS Reply);
 
-/* The functions. Begins as INTERFACE of <wdm.h> does. */
+/* The functions. Begins as INTERFACE of <wdm.h> does. A later version has all of these at their places, and more behind them; what
+ * they take stays as it is. */
 typedef struct _SANWSK_INTERFACE {
     /* Bytes that the driver has filled in: those of the version that was asked for. */
     USHORT Size;

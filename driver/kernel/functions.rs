@@ -6,15 +6,16 @@
 use super::call::{Call, Reply};
 use super::interface::DeviceUse;
 use crate::endpoint::{AnyEndpoint, Begun, CloseWaiter};
-use crate::handle::{self, Handle, Owner};
+use crate::handle::{self, ClientCloser, Handle, Owner};
 use crate::issuer::Issuer;
-use crate::nt::{CriticalRegion, Shared};
+use crate::nt::{CriticalRegion, Shared, wait_for};
 use crate::san::{self, LockedMemory, Region, Transfer};
 use crate::stream::{self, LockedBuffer};
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use san_core::san::Slice;
 use san_protocol::kernel::{ClientId, Completion, Mdl, Operation};
+use san_protocol::wire;
 use san_protocol::{
     AcceptReply, AddressReply, AddressesReply, DISCONNECT_ABORTIVE, Decision, EndpointId, EndpointStatistics,
     MemoryReply, NegotiateReply, NtStatus, RECEIVE_ALL, SocketAddress, SocketOption,
@@ -135,13 +136,27 @@ pub(super) unsafe extern "C" fn open_client(context: *mut c_void, client: *mut C
 
 pub(super) unsafe extern "C" fn close_client(client: ClientId, operation: *mut Operation) -> NtStatus {
     let _region = CriticalRegion::enter();
+    if operation.is_null() {
+        return close_client_and_wait(client);
+    }
     let closing = handle::client(client).and_then(|handle| {
         // SAFETY: the client's operation.
         let call = unsafe { Call::of(operation) }?;
         call.begin(None, Reply::NONE)?;
-        Handle::close_client(&handle, call).inspect_err(|_| call.abandon())
+        Handle::close_client(&handle, ClientCloser::Call(call)).inspect_err(|_| call.abandon())
     });
     closing.err().unwrap_or(NtStatus::PENDING)
+}
+
+/// IRQL <= APC_LEVEL.
+fn close_client_and_wait(client: ClientId) -> NtStatus {
+    let mut closed = Ok(());
+    wait_for(|thread| {
+        let waiting = ClientCloser::Thread(thread);
+        // The reference goes before the wait begins.
+        closed = handle::client(client).and_then(|handle| Handle::close_client(&handle, waiting));
+    });
+    closed.err().unwrap_or(NtStatus::SUCCESS)
 }
 
 pub(super) unsafe extern "C" fn initialize_operation(
@@ -194,8 +209,13 @@ pub(super) unsafe extern "C" fn set_option(
 ) -> NtStatus {
     let start = |handle: &Handle, issuer| {
         let option = SocketOption::from_number(option).ok_or(NtStatus::INVALID_PARAMETER)?;
+        let on = match value {
+            0 => false,
+            1 => true,
+            _ => return Err(NtStatus::INVALID_PARAMETER),
+        };
         let endpoint = handle.find(endpoint)?.stream()?;
-        let pends = stream::Endpoint::set_option(&endpoint, issuer, option, value != 0)?;
+        let pends = stream::Endpoint::set_option(&endpoint, issuer, option, on)?;
         Ok(if pends { Begun::Pends } else { Begun::Done(0) })
     };
     // SAFETY: the client's operation.
@@ -288,6 +308,7 @@ pub(super) unsafe extern "C" fn negotiate(
         let private = match (NonNull::new(private.cast_mut()), private_length) {
             (_, 0) => &[],
             (None, _) => return Err(NtStatus::INVALID_PARAMETER),
+            (_, length) if length as usize > wire::MAX_PRIVATE_DATA => return Err(NtStatus::INVALID_BUFFER_SIZE),
             // SAFETY: the client's private data, of that length.
             (Some(start), length) => unsafe { core::slice::from_raw_parts(start.as_ptr(), length as usize) },
         };

@@ -9,6 +9,7 @@ use core::ptr::NonNull;
 use san_protocol::NtStatus;
 use san_protocol::kernel::{
     GetInterface, INTERFACE_VERSION, IOCTL_INTERNAL_SANWSK_GET_INTERFACE, Interface, InterfaceVersions,
+    OLDEST_INTERFACE_VERSION, interface_size,
 };
 use wdk_sys::_MODE::KernelMode;
 use wdk_sys::ntddk::{ObDereferenceObjectDeferDelete, ObfReferenceObject};
@@ -68,38 +69,39 @@ pub(crate) fn get_interface(request: Request, code: u32) -> Result<usize, NtStat
     let buffers = request.neither_buffers();
     // SAFETY: the kernel's own buffers, with their lengths.
     let asked = unsafe { buffers.read_input::<GetInterface>() }.ok_or(NtStatus::BUFFER_TOO_SMALL)?;
-    if asked.version != INTERFACE_VERSION.into() {
-        let versions = InterfaceVersions { oldest: INTERFACE_VERSION.into(), newest: INTERFACE_VERSION.into() };
+    let Some(size) = interface_size(asked.version) else {
+        let versions = InterfaceVersions { oldest: OLDEST_INTERFACE_VERSION.into(), newest: INTERFACE_VERSION.into() };
         // SAFETY: as above.
-        unsafe { buffers.write_output(versions) };
+        unsafe { buffers.write_output(&versions, size_of_val(&versions)) };
         return Err(NtStatus::REVISION_MISMATCH);
-    }
-    if (asked.size as usize) < size_of::<Interface>() {
+    };
+    if (asked.size as usize) < size {
         return Err(NtStatus::BUFFER_TOO_SMALL);
     }
     let file = NonNull::new(request.wdm_file_object()).ok_or(NtStatus::INVALID_DEVICE_REQUEST)?;
     // SAFETY: the request keeps its file object.
     let device = unsafe { DeviceUse::of(file) };
     // SAFETY: as above.
-    if !unsafe { buffers.write_output(table(file.as_ptr())) } {
+    if !unsafe { buffers.write_output(&table(asked.version, size, file.as_ptr()), size) } {
         return Err(NtStatus::BUFFER_TOO_SMALL);
     }
     // The caller's, until it calls InterfaceDereference.
     core::mem::forget(device);
-    Ok(size_of::<Interface>())
+    Ok(size)
 }
 
-const fn table(context: *mut c_void) -> Interface {
+/// The newest table, of which a client gets the first `size` bytes: those of its own version.
+const fn table(version: u32, size: usize, context: *mut c_void) -> Interface {
     const {
         assert!(size_of::<Interface>() <= u16::MAX as usize);
         // Pool is aligned so.
         assert!(align_of::<Memory>() <= 16);
     };
-    #[expect(clippy::cast_possible_truncation, reason = "asserted above, and some kilobytes")]
-    let (size, operation_size) = (size_of::<Interface>() as u16, size_of::<Memory>() as u32);
+    #[expect(clippy::cast_possible_truncation, reason = "small numbers, asserted above, and some kilobytes")]
+    let (size, version, operation_size) = (size as u16, version as u16, size_of::<Memory>() as u32);
     Interface {
         size,
-        version: INTERFACE_VERSION,
+        version,
         context,
         interface_reference: reference,
         interface_dereference: dereference,

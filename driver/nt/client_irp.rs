@@ -8,6 +8,10 @@ use san_protocol::NtStatus;
 use wdk_sys::ntddk::{IoReleaseCancelSpinLock, IofCompleteRequest};
 use wdk_sys::{IO_NO_INCREMENT, IO_STACK_LOCATION, IRP, PDEVICE_OBJECT, PIRP, SL_PENDING_RETURNED, UCHAR};
 
+/// The flag that `IoMarkIrpPending` sets.
+#[expect(clippy::cast_possible_truncation, reason = "a flag of one byte")]
+const PENDING: UCHAR = SL_PENDING_RETURNED as UCHAR;
+
 /// The IRP.
 #[derive(Clone, Copy)]
 pub(crate) struct ClientIrp(NonNull<IRP>);
@@ -63,15 +67,21 @@ impl ClientIrp {
         // SAFETY: the client has left a location to spare.
         unsafe { self.advance(1) };
         // SAFETY: the current location.
+        unsafe { *self.control() |= PENDING };
+    }
+
+    /// Flags of the current location.
+    fn control(self) -> *mut UCHAR {
+        // SAFETY: the pointer's place in the IRP.
         let location = unsafe { self.current().read() };
-        #[expect(clippy::cast_possible_truncation, reason = "a flag of one byte")]
-        let pending = SL_PENDING_RETURNED as UCHAR;
-        // SAFETY: as above.
-        unsafe { (*location).Control |= pending };
+        // SAFETY: the location that `begin` took.
+        unsafe { &raw mut (*location).Control }
     }
 
     /// Gives the IRP back as it was before [`ClientIrp::begin`]. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn take_back(self) {
+        // SAFETY: the current location.
+        unsafe { *self.control() &= !PENDING };
         // SAFETY: the location that `begin` took.
         unsafe { self.advance(-1) };
     }

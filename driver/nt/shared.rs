@@ -108,9 +108,22 @@ impl<T> Drop for Shared<T> {
         }
         fence(Ordering::Acquire);
         // SAFETY: that was the last reference: the block is nobody else's from here on.
-        let Counted { tag, value, .. } = unsafe { self.0.read() };
-        // SAFETY: it came from ExAllocatePool2 with this tag, and its contents have been moved out.
-        unsafe { ExFreePoolWithTag(self.0.as_ptr().cast(), tag) };
-        drop(value);
+        unsafe { end(self.0) };
     }
+}
+
+/// Frees the block, then drops the value, which may tell somebody that nothing is left of it.
+///
+/// A function of its own: kilobytes of a value are on the stack here, and not wherever a reference may go.
+///
+/// # Safety
+///
+/// The last reference to the block has gone.
+#[inline(never)]
+unsafe fn end<T>(block: NonNull<Counted<T>>) {
+    // SAFETY: by this function's contract.
+    let Counted { tag, value, .. } = unsafe { block.read() };
+    // SAFETY: it came from ExAllocatePool2 with this tag, and its contents have been moved out.
+    unsafe { ExFreePoolWithTag(block.as_ptr().cast(), tag) };
+    drop(value);
 }

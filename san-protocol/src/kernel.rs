@@ -16,8 +16,23 @@ const METHOD_NEITHER: u32 = 3;
 pub const IOCTL_INTERNAL_SANWSK_GET_INTERFACE: u32 =
     ctl_code(FILE_DEVICE_SANWSK, 0x900, Method::Buffered, Access::Any) | METHOD_NEITHER;
 
-/// The version of [`Interface`].
+/// The version of [`Interface`], the newest that there is.
 pub const INTERFACE_VERSION: u16 = 1;
+
+/// The oldest version that a driver still offers.
+pub const OLDEST_INTERFACE_VERSION: u16 = 1;
+
+/// Bytes of a version of [`Interface`]; `None` if there is none of that number.
+///
+/// A version has the fields of the one before it, and more behind them; what a function takes and what its structures are never
+/// changes. So each version is the beginning of the newest, and a client that was built for it works with every later driver.
+#[must_use]
+pub const fn interface_size(version: u32) -> Option<usize> {
+    match version {
+        1 => Some(size_of::<Interface>()),
+        _ => None,
+    }
+}
 
 /// Which interface a client was built for.
 #[repr(C)]

@@ -205,19 +205,27 @@ static NTSTATUS Negotiated(PAIR *Pair) {
     return STATUS_SUCCESS;
 }
 
-static NTSTATUS Closed(PAIR *Pair) {
-    TRY(Wait(&Pair->Three, San.CloseClient(Pair->Client, Pair->Three.Operation)));
+static VOID FreePair(PAIR *Pair) {
     Free(&Pair->One);
     Free(&Pair->Two);
     Free(&Pair->Three);
     FreeMemory(Pair->From);
     FreeMemory(Pair->To);
+}
+
+static NTSTATUS Closed(PAIR *Pair) {
+    TRY(Wait(&Pair->Three, San.CloseClient(Pair->Client, Pair->Three.Operation)));
+    FreePair(Pair);
     return STATUS_SUCCESS;
 }
 
 BEHAVIOUR(gets_the_interface) {
     SANWSK_INTERFACE_VERSIONS Versions = {0};
     SANWSK_INTERFACE Short;
+    struct {
+        SANWSK_INTERFACE Interface;
+        ULONGLONG Behind;
+    } Long;
     UNREFERENCED_PARAMETER(Call);
     CHECK(Ask(SANWSK_INTERFACE_VERSION + 1, sizeof(San), &Versions, sizeof(Versions)) == STATUS_REVISION_MISMATCH);
     CHECK(Versions.Oldest == 1 && Versions.Newest == SANWSK_INTERFACE_VERSION);
@@ -227,6 +235,12 @@ BEHAVIOUR(gets_the_interface) {
     CHECK(San.Context == NULL);
     TRY(Open());
     CHECK(San.Version == SANWSK_INTERFACE_VERSION && San.Size == sizeof(San));
+    /* A client that was built for more than this version has gets this version's bytes, and no others are touched. */
+    RtlFillMemory(&Long, sizeof(Long), 0x5A);
+    TRY(Ask(SANWSK_INTERFACE_VERSION, sizeof(Long), &Long, sizeof(Long)));
+    CHECK(Long.Interface.Size == sizeof(San) && Long.Behind == 0x5A5A5A5A5A5A5A5AULL);
+    CHECK(Long.Interface.Context == San.Context && Long.Interface.QueryStatistics == San.QueryStatistics);
+    Long.Interface.InterfaceDereference(Long.Interface.Context);
     San.InterfaceReference(San.Context);
     San.InterfaceDereference(San.Context);
     return STATUS_SUCCESS;
@@ -353,6 +367,10 @@ BEHAVIOUR(refuses_what_makes_no_sense) {
     CHECK(San.Create(Pair.Client + 1, SanWskEndpointKindSan, SANWSK_AF_INET, &Stream) == STATUS_INVALID_HANDLE);
     TRY(San.Create(Pair.Client, SanWskEndpointKindStreamConnection, SANWSK_AF_INET, &Stream));
     CHECK(San.Negotiate(Pair.Client, Pair.One.Operation, Stream, NULL, 0, 1, NULL) == STATUS_NOT_SUPPORTED);
+    CHECK(San.Negotiate(Pair.Client, Pair.One.Operation, Pair.Listener, Bytes(Pair.From), 257, 1, NULL) == STATUS_INVALID_BUFFER_SIZE);
+    CHECK(San.Negotiate(Pair.Client, Pair.One.Operation, Pair.Listener, NULL, 1, 1, NULL) == STATUS_INVALID_PARAMETER);
+    CHECK(San.SetOption(Pair.Client, Pair.One.Operation, Stream, 99, 1) == STATUS_INVALID_PARAMETER);
+    CHECK(San.SetOption(Pair.Client, Pair.One.Operation, Stream, SanWskSocketOptionNoDelay, 2) == STATUS_INVALID_PARAMETER);
     CHECK(San.SetOption(Pair.Client, Pair.One.Operation, Pair.Listener, SanWskSocketOptionNoDelay, 1) == STATUS_NOT_SUPPORTED);
     CHECK(San.Connect(Pair.Client, Pair.One.Operation, Stream, &Nowhere, 0) == STATUS_INVALID_ADDRESS_COMPONENT);
     CHECK(San.Connect(Pair.Client, Pair.One.Operation, Stream, &Other, 0) == STATUS_INVALID_PARAMETER);
@@ -426,8 +444,9 @@ BEHAVIOUR(closes_with_operations_outstanding) {
     ULONG At;
     ULONG Kind;
     UNREFERENCED_PARAMETER(Call);
-    for (Kind = 0; Kind < 2; Kind++) {
-        TRY(Connected(&Pair, Kind == 1));
+    for (Kind = 0; Kind < 4; Kind++) {
+        BOOLEAN Waits = Kind >= 2;
+        TRY(Connected(&Pair, Kind % 2 == 1));
         for (At = 0; At < MANY; At++) {
             TRY(Make(&Ops[At]));
             if (At % 2 == 0)
@@ -435,10 +454,17 @@ BEHAVIOUR(closes_with_operations_outstanding) {
             else
                 CHECK(San.Receive(Pair.Client, Ops[At].Operation, Pair.Near, Pair.To, 0, LENGTH, 0) == STATUS_PENDING);
         }
-        TRY(Closed(&Pair));
+        if (Waits) {
+            /* A close that waits has all completions behind it. */
+            TRY(San.CloseClient(Pair.Client, NULL));
+            CHECK(San.CloseClient(Pair.Client, NULL) == STATUS_INVALID_HANDLE);
+            FreePair(&Pair);
+        } else {
+            TRY(Closed(&Pair));
+        }
         for (At = 0; At < MANY; At++) {
             CHECK(Ops[At].Completions == 1 && !NT_SUCCESS(Ops[At].Status));
-            CHECK(Ops[At].Order < Pair.Three.Order);
+            CHECK(Waits || Ops[At].Order < Pair.Three.Order);
             Free(&Ops[At]);
         }
     }
@@ -585,6 +611,7 @@ BEHAVIOUR(completes_irps) {
     CHECK(!IoCancelIrp(Irp));
     CHECK(San.Receive(Pair.Client, Operation, Pair.Far, Pair.To, 0, 1000, 0) == STATUS_CANCELLED);
     CHECK(Irp->CurrentLocation == 2 && !KeReadStateEvent(&Event));
+    CHECK((IoGetNextIrpStackLocation(Irp)->Control & SL_PENDING_RETURNED) == 0);
     TRY(Closed(&Pair));
     ExFreePoolWithTag(Operation, TAG);
     IoFreeIrp(Irp);
