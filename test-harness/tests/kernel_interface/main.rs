@@ -5,6 +5,8 @@
 #[allow(dead_code, unreachable_pub)] // shared with the scenarios, which need more of it
 mod support;
 
+mod echo;
+
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::mpsc::channel;

@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// From the quickest to the longest, as far as one does not want the result of another.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 11] = [
     Step { name: "formatting", arguments: "fmt --all --check", advice: "run `cargo fmt --all`" },
     Step {
         name: "lints",
@@ -32,8 +32,18 @@ const STEPS: [Step; 9] = [
         arguments: "driver --clippy",
         advice: "see what clippy says above; `cargo driver --clippy` repeats it",
     },
+    Step {
+        name: "lints of the sample",
+        arguments: "driver --clippy --package sanwsk-echo",
+        advice: "the sample and sanwsk-client; `cargo driver --clippy --package sanwsk-echo` repeats it",
+    },
     Step { name: "driver, x64", arguments: "driver", advice: "`cargo driver` repeats it" },
     Step { name: "driver, ARM64", arguments: "driver --arch arm64", advice: "`cargo driver --arch arm64` repeats it" },
+    Step {
+        name: "sample, ARM64",
+        arguments: "driver --arch arm64 --package sanwsk-echo",
+        advice: "`cargo driver --arch arm64 --package sanwsk-echo` repeats it",
+    },
     Step {
         name: "tests",
         arguments: "test --locked --no-fail-fast",

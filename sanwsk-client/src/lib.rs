@@ -1,0 +1,53 @@
+//! Streams and SAN sessions of `sanwsk.sys`, for other drivers: its kernel interface (`san_protocol::kernel`, in C
+//! `include/sanwsk_kernel.h`) with owned endpoints and futures.
+//!
+//! ```ignore
+//! async fn greet(client: &Client, peer: SocketAddr) -> Result<(), NtStatus> {
+//!     let stream = client.create::<Connection>(Family::of(&peer))?;
+//!     stream.connect(peer, None).await?;
+//!     let (sent, _buffer) = stream.send(Buffer::of(b"hello\n")?, 0..6).await;
+//!     sent?;
+//!     stream.disconnect(How::Graceful).await
+//! }
+//! ```
+//!
+//! An [`Interface`] is had at PASSIVE_LEVEL. A [`Client`] of it has endpoints, each of a kind: [`Connection`], [`Listener`], [`San`].
+//! What takes its time is a future, which any executor may poll; [`spawn`] needs no thread: it goes on with a future
+//! wherever what it waits for completes.
+//!
+//! # IRQL
+//!
+//! [`Interface::open`] and [`Client::close`] wait: PASSIVE_LEVEL. Everything else, polling and dropping too, may be done at IRQL <=
+//! DISPATCH_LEVEL, and nothing of it blocks. A spawned future is polled at IRQL <= DISPATCH_LEVEL: it touches no pageable memory.
+//!
+//! # What is under way
+//!
+//! A future that is dropped has its operation cancelled. The memory of an operation, and the [`Buffer`] that it uses, is its own until
+//! the driver says that it is over, and then goes wherever that is: so a buffer is given to an operation, and comes back with its end.
+//! An endpoint that is dropped is closed, a client that is dropped closes what it has; what they need for that they have from the
+//! beginning. Operations use memory of earlier ones: in the long run none is allocated for them.
+//!
+//! # Unloading
+//!
+//! Completions are code of the driver that uses this crate. Before it is unloaded it calls [`Client::close`], which returns when no
+//! completion runs any more, and none will.
+#![no_std]
+
+mod buffer;
+mod client;
+mod endpoint;
+mod interface;
+mod operation;
+mod san;
+mod shared;
+mod stream;
+mod task;
+
+pub use buffer::{Buffer, BufferRange};
+pub use client::Client;
+pub use endpoint::{Accepted, Addresses, Connects, Endpoint, Family, How, Kind, Listens};
+pub use interface::Interface;
+pub use san::{Region, Rights, San, Session, Undecided};
+pub use san_protocol::{EndpointStatistics, NtStatus, SocketOption};
+pub use stream::{Connection, Listener};
+pub use task::spawn;
