@@ -5,6 +5,7 @@
 #[allow(dead_code, unreachable_pub)] // shared with the scenarios, which need more of it
 mod support;
 
+mod block;
 mod echo;
 
 use std::path::Path;
