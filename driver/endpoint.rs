@@ -4,6 +4,7 @@ use crate::handle::Handle;
 use crate::issuer::Issuer;
 use crate::nt::{Process, Shared};
 use crate::parameters;
+use crate::trace;
 use crate::wsk::{PROVIDER, SockAddr};
 use crate::{san, stream};
 use core::cell::Cell;
@@ -138,10 +139,19 @@ impl AnyEndpoint {
         EndpointEntry { endpoint: id, process: process.into(), ..entry }
     }
 
+    /// What the trace calls it. Any IRQL.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::Stream(endpoint) => endpoint.number(),
+            Self::San(endpoint) => endpoint.number(),
+        }
+    }
+
     /// Closes the endpoint; `waiter` is told when nothing of it is left. The caller has taken it out of the id table.
     ///
     /// IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(crate) fn close(&self, waiter: Option<CloseWaiter>) {
+        trace::endpoint_closing(self.number());
         match self {
             Self::Stream(endpoint) => stream::Endpoint::close(endpoint, waiter),
             Self::San(endpoint) => san::Endpoint::close(endpoint, waiter),

@@ -7,6 +7,7 @@ use crate::handle;
 use crate::nt;
 use crate::parameters;
 use crate::san;
+use crate::trace;
 use crate::wdf;
 use crate::wsk::PROVIDER;
 use core::ptr;
@@ -29,9 +30,14 @@ static CAPTURE: WorkItem = WorkItem::new();
 /// The framework's entry stub calls it, once, with this driver's object and registry path.
 #[unsafe(export_name = "DriverEntry")]
 unsafe extern "system" fn driver_entry(driver: *mut DRIVER_OBJECT, registry_path: PCUNICODE_STRING) -> NTSTATUS {
+    trace::register();
     match load(driver, registry_path) {
         Ok(()) => NtStatus::SUCCESS.0,
-        Err(status) => status.0,
+        Err(status) => {
+            trace::load_failed(status);
+            trace::unregister();
+            status.0
+        }
     }
 }
 
@@ -62,6 +68,7 @@ fn load(driver: *mut DRIVER_OBJECT, registry_path: PCUNICODE_STRING) -> Result<(
     CAPTURE.create(device, Some(capture))?;
     // The last step that can fail: when it has failed there is nothing to take back, for the framework deletes its objects.
     PROVIDER.register()?;
+    trace::loaded(parameters::get().native_port);
     device::finish_initializing(device);
     CAPTURE.enqueue();
     Ok(())
@@ -82,4 +89,6 @@ unsafe extern "C" fn evt_driver_unload(_driver: WDFDRIVER) {
     san::flush();
     handle::clear();
     nt::flush_queued_dpcs();
+    trace::unloaded();
+    trace::unregister();
 }

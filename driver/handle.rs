@@ -6,7 +6,8 @@ use crate::kernel::{Call, DeviceUse};
 use crate::nt::{Shared, SpinLock, WaitingThread};
 use crate::parameters;
 use crate::san::PinnedMemory;
-use crate::statistics::{Existence, STATISTICS};
+use crate::statistics::{Gauged, Limit, STATISTICS};
+use crate::trace;
 use core::sync::atomic::{AtomicU64, Ordering};
 use san_core::id_table::{CAPACITY, IdTable, InsertError, slot_of};
 use san_protocol::{EndpointId, NtStatus};
@@ -34,7 +35,7 @@ pub(crate) struct Handle {
     id: u64,
     pinned: PinnedMemory,
     endpoints: SpinLock<IdTable<AnyEndpoint>>,
-    _existence: Existence,
+    _gauged: Gauged,
     /// Dropped when nothing of it is left, but before the owner.
     closing: Closing,
     owner: Owner,
@@ -87,13 +88,14 @@ impl Handle {
             id,
             pinned: PinnedMemory::new(),
             endpoints: SpinLock::new(IdTable::new(parameters::get().endpoints_per_handle)),
-            _existence: Existence::of_handle(),
+            _gauged: Gauged::handle(),
             closing: Closing(SpinLock::new(None)),
             owner,
         };
         let handle = Shared::try_new(TAG, handle).inspect_err(|_| drop(HANDLES.lock().remove(id)))?;
         let refused = HANDLES.lock().fill(id, handle.clone());
         refused.map_err(|_| NtStatus::INSUFFICIENT_RESOURCES)?;
+        trace::handle_opened(handle.process());
         Ok(handle)
     }
 
@@ -113,6 +115,7 @@ impl Handle {
     /// Closes it: its id is stale from now on, and its endpoints end, whose operations are completed as they do.
     /// IRQL <= DISPATCH_LEVEL; no lock is held.
     pub(crate) fn close(this: &Shared<Self>) {
+        trace::handle_closing(this.process());
         let listed = HANDLES.lock().remove(this.id);
         drop(listed);
         let endpoints = this.endpoints.lock().end();
@@ -155,7 +158,7 @@ impl Handle {
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
         self.endpoints.lock().reserve(generation).map_err(|error| match error {
             InsertError::Full => {
-                STATISTICS.limit_hit();
+                STATISTICS.limit_hit(Limit::EndpointsPerHandle);
                 NtStatus::TOO_MANY_OPENED_FILES
             }
             InsertError::NoMemory => NtStatus::INSUFFICIENT_RESOURCES,
@@ -164,8 +167,11 @@ impl Handle {
 
     /// Gives a reserved id its endpoint; fails when the handle is being closed. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn fill_id(&self, id: EndpointId, endpoint: AnyEndpoint) -> Result<(), NtStatus> {
+        let number = endpoint.number();
         let refused = self.endpoints.lock().fill(id, endpoint);
-        refused.map_err(|_| NtStatus::CANCELLED)
+        refused.map_err(|_| NtStatus::CANCELLED)?;
+        trace::endpoint_named(number, id, self.process());
+        Ok(())
     }
 
     /// Gives an endpoint an id. IRQL <= DISPATCH_LEVEL.

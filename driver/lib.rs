@@ -37,6 +37,7 @@ mod parameters;
 mod san;
 mod statistics;
 mod stream;
+mod trace;
 mod wdf;
 mod wsk;
 

@@ -19,6 +19,7 @@ use crate::nt::{Dpc, EventObject, MdlBuffer, Process, Shared, SpinLock, Timer, W
 use crate::operation::{Operation, Pending};
 use crate::parameters;
 use crate::statistics::{Existence, STATISTICS};
+use crate::trace;
 use crate::wsk::{ProviderUse, SockAddr, Socket};
 use calls::{Arguments, Calls, Receiving, SetupCall};
 use core::cell::Cell;
@@ -65,6 +66,8 @@ type Machine = san_core::san::Endpoint<Shared<Endpoint>, Pending, LockedMemory>;
 
 /// What the lock of an endpoint protects. No call that may complete a request is made while it is held.
 struct Inner {
+    /// What the trace calls the endpoint.
+    number: u64,
     machine: Machine,
     /// Somebody carries out actions, and will see what the machine wants next.
     running: bool,
@@ -112,7 +115,7 @@ pub(crate) struct Endpoint {
     /// The next endpoint on the worker's list.
     next: Cell<Option<Shared<Endpoint>>>,
     provider: ProviderUse,
-    _existence: Existence,
+    existence: Existence,
     /// The last field: dropped when everything else of the endpoint is gone.
     closing: Closing,
 }
@@ -156,7 +159,9 @@ impl Endpoint {
         process: Option<Process>,
         machine: Machine,
     ) -> Result<Shared<Self>, NtStatus> {
+        let existence = Existence::of(EndpointKind::San);
         let inner = Inner {
+            number: existence.number(),
             machine,
             running: false,
             socket: None,
@@ -191,7 +196,7 @@ impl Endpoint {
                 dpc: Dpc::new(),
                 next: Cell::new(None),
                 provider,
-                _existence: Existence::of(EndpointKind::San),
+                existence,
                 closing: Closing::new(),
             },
         )?;
@@ -205,6 +210,11 @@ impl Endpoint {
         // SAFETY: as above.
         unsafe { endpoint.calls.outgoing.build(None) };
         Ok(endpoint)
+    }
+
+    /// What the trace calls it.
+    pub(crate) fn number(&self) -> u64 {
+        self.existence.number()
     }
 
     pub(crate) fn family(&self) -> ADDRESS_FAMILY {
@@ -304,6 +314,8 @@ impl Inner {
     fn apply_changes(&mut self) {
         while let Some(incident) = self.machine.take_incident() {
             STATISTICS.count(incident);
+            let peer = self.native.map_or(self.remote, |native| native.remote);
+            trace::incident(self.number, &peer, incident);
         }
         match (self.machine.take_event_change(), &self.event) {
             (Some(EventChange::Set), Some(event)) => event.set(),

@@ -1,6 +1,7 @@
 //! What the driver has done since it was loaded, for all handles.
 
 use crate::san::PINNED;
+use crate::trace;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use san_core::san::Incident;
 use san_protocol::wire::RejectReason;
@@ -72,33 +73,82 @@ impl Traffic {
     }
 }
 
-/// An endpoint or a handle, counted as long as it exists.
-pub(crate) struct Existence(&'static Gauge);
+/// Counts something as long as it exists.
+pub(crate) struct Gauged(&'static Gauge);
 
-impl Existence {
-    /// Any IRQL.
-    pub(crate) fn of(kind: EndpointKind) -> Self {
-        Self::counted(match kind {
-            EndpointKind::StreamConnection => &STATISTICS.stream_connections,
-            EndpointKind::StreamListener => &STATISTICS.stream_listeners,
-            EndpointKind::San => &STATISTICS.san_endpoints,
-        })
+impl Gauged {
+    /// A handle of the device. Any IRQL.
+    pub(crate) fn handle() -> Self {
+        Self::by(&STATISTICS.handles)
     }
 
-    /// Any IRQL.
-    pub(crate) fn of_handle() -> Self {
-        Self::counted(&STATISTICS.handles)
-    }
-
-    fn counted(gauge: &'static Gauge) -> Self {
+    fn by(gauge: &'static Gauge) -> Self {
         gauge.0.fetch_add(1, Ordering::Relaxed);
         Self(gauge)
     }
 }
 
-impl Drop for Existence {
+impl Drop for Gauged {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An endpoint, counted and traced as long as it exists.
+pub(crate) struct Existence {
+    number: u64,
+    _gauged: Gauged,
+}
+
+impl Existence {
+    /// Any IRQL.
+    pub(crate) fn of(kind: EndpointKind) -> Self {
+        let gauge = match kind {
+            EndpointKind::StreamConnection => &STATISTICS.stream_connections,
+            EndpointKind::StreamListener => &STATISTICS.stream_listeners,
+            EndpointKind::San => &STATISTICS.san_endpoints,
+        };
+        let number = trace::next_number();
+        trace::endpoint_created(number, kind);
+        Self { number, _gauged: Gauged::by(gauge) }
+    }
+
+    /// What the trace calls the endpoint.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Existence {
+    fn drop(&mut self) {
+        trace::endpoint_gone(self.number);
+    }
+}
+
+/// A limit that an administrator has set.
+#[derive(Clone, Copy)]
+pub(crate) enum Limit {
+    Endpoints,
+    EndpointsPerHandle,
+    Regions,
+    RegionsPerHandle,
+    PinnedMemory,
+    PinnedMemoryPerHandle,
+    Routes,
+}
+
+impl Limit {
+    /// The registry value that sets it.
+    fn parameter(self) -> &'static str {
+        match self {
+            Self::Endpoints => "MaxEndpoints",
+            Self::EndpointsPerHandle => "MaxEndpointsPerHandle",
+            Self::Regions => "MaxRegions",
+            Self::RegionsPerHandle => "MaxRegionsPerHandle",
+            Self::PinnedMemory => "MaxPinnedMiB",
+            Self::PinnedMemoryPerHandle => "MaxPinnedMiBPerHandle",
+            Self::Routes => "MaxRoutes",
+        }
     }
 }
 
@@ -191,15 +241,16 @@ impl Statistics {
     }
 
     /// A request is refused because of a limit. Any IRQL.
-    pub(crate) fn limit_hit(&self) {
+    pub(crate) fn limit_hit(&self, limit: Limit) {
         self.limits_hit.add(1);
+        trace::limit_hit(limit.parameter());
     }
 
     /// Something has happened to a SAN endpoint. Any IRQL.
     pub(crate) fn count(&self, incident: Incident) {
         match incident {
             Incident::Connected => self.connects.add(1),
-            Incident::ConnectFailed(_) => self.connect_failures.add(1),
+            Incident::ConnectFailed(..) => self.connect_failures.add(1),
             Incident::Rejected(RejectReason::BacklogFull) => self.refused_backlog.add(1),
             Incident::Rejected(
                 RejectReason::NobodyListens
@@ -210,6 +261,7 @@ impl Statistics {
             ) => self.handshakes_refused.add(1),
             Incident::HandshakeTimedOut => self.handshakes_timed_out.add(1),
             Incident::Violation => self.protocol_violations.add(1),
+            Incident::Ended(_) => {}
         }
     }
 

@@ -58,7 +58,7 @@ pub(crate) struct Endpoint {
     closer: WskIrp,
     traffic: Traffic,
     provider: ProviderUse,
-    _existence: Existence,
+    existence: Existence,
     /// The last field: dropped when everything else of the endpoint is gone.
     closing: Closing,
 }
@@ -121,10 +121,15 @@ impl Endpoint {
             closer: WskIrp::new(),
             traffic: Traffic::new(),
             provider,
-            _existence: existence,
+            existence,
             closing: Closing::new(),
         };
         Shared::try_new(TAG, endpoint)
+    }
+
+    /// What the trace calls it.
+    pub(crate) fn number(&self) -> u64 {
+        self.existence.number()
     }
 
     pub(crate) fn family(&self) -> ADDRESS_FAMILY {

@@ -11,6 +11,7 @@ use crate::issuer::Issuer;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Kind, Operation, Pending};
 use crate::statistics::STATISTICS;
+use crate::trace;
 use crate::wsk::{SockAddr, Socket};
 use core::ptr;
 use san_core::san::Offered;
@@ -57,7 +58,10 @@ unsafe extern "system" fn accept_event(
 
 /// Begins the hand-shake of a connection. If not, WSK closes its socket. IRQL <= DISPATCH_LEVEL.
 fn arrived(listener: &NativeListener, socket: Socket, addresses: NativeAddresses) -> bool {
-    let Some(handshake) = HandshakeUse::acquire() else { return false };
+    let Some(handshake) = HandshakeUse::acquire() else {
+        trace::refused(&addresses.remote, "too many hand-shakes are under way (MaxHandshakes)");
+        return false;
+    };
     let place = handshake.id();
     let made = listener
         .provider()
@@ -152,6 +156,7 @@ impl Endpoint {
             Decision::Accept => {
                 this.tell(|machine| machine.decide(true))?;
                 STATISTICS.accepted();
+                trace::accepted(this.number(), &this.addresses().1);
                 Self::run(&this);
                 Ok(())
             }

@@ -3,7 +3,7 @@
 
 use crate::handle::Handle;
 use crate::parameters;
-use crate::statistics::STATISTICS;
+use crate::statistics::{Limit, STATISTICS};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use san_protocol::NtStatus;
@@ -52,15 +52,24 @@ impl PinnedMemory {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts a region in, unless that goes past a limit.
-    fn charge(&self, bytes: u64, most_regions: u32, most_bytes: u64) -> Result<(), NtStatus> {
-        let regions = self.regions.fetch_add(1, Ordering::Relaxed);
-        let pinned = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if regions < most_regions && pinned.saturating_add(bytes) <= most_bytes {
+    /// Counts a region in, unless that goes past a limit, which is given back.
+    fn charge(
+        &self,
+        bytes: u64,
+        (regions, most_regions): (Limit, u32),
+        (pinned, most_bytes): (Limit, u64),
+    ) -> Result<(), Limit> {
+        let before = self.regions.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let passed = if before >= most_regions {
+            regions
+        } else if bytes_before.saturating_add(bytes) > most_bytes {
+            pinned
+        } else {
             return Ok(());
-        }
+        };
         self.release(bytes);
-        Err(NtStatus::INSUFFICIENT_RESOURCES)
+        Err(passed)
     }
 
     fn release(&self, bytes: u64) {
@@ -73,10 +82,16 @@ impl PinnedMemory {
 pub(super) fn charge(handle: &Handle, bytes: u64) -> Result<(), NtStatus> {
     let limits = parameters::get();
     let of_handle = handle.pinned();
-    let charged = of_handle
-        .charge(bytes, limits.regions_per_handle, limits.pinned_per_handle)
-        .and_then(|()| PINNED.charge(bytes, limits.regions, limits.pinned).inspect_err(|_| of_handle.release(bytes)));
-    charged.inspect_err(|_| STATISTICS.limit_hit())
+    let own_regions = (Limit::RegionsPerHandle, limits.regions_per_handle);
+    let own_bytes = (Limit::PinnedMemoryPerHandle, limits.pinned_per_handle);
+    let charged = of_handle.charge(bytes, own_regions, own_bytes).and_then(|()| {
+        let of_all = PINNED.charge(bytes, (Limit::Regions, limits.regions), (Limit::PinnedMemory, limits.pinned));
+        of_all.inspect_err(|_| of_handle.release(bytes))
+    });
+    charged.map_err(|limit| {
+        STATISTICS.limit_hit(limit);
+        NtStatus::INSUFFICIENT_RESOURCES
+    })
 }
 
 /// Counts it out again, before its operation is completed. IRQL <= DISPATCH_LEVEL.

@@ -12,6 +12,7 @@ use crate::nt::{Outcome, Round, Shared, SpinLock, WskIrp};
 use crate::operation::{Operation, Pending};
 use crate::parameters;
 use crate::statistics::STATISTICS;
+use crate::trace;
 use crate::wsk::{Category, OptionName, PROVIDER, ProviderUse, SockAddr, Socket, wsk_socket};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -287,6 +288,10 @@ impl NativeListener {
 
     /// It stands, or it does not: so do those who wait for it. IRQL = PASSIVE_LEVEL; on the worker.
     fn settle(&'static self, state: State, result: Result<(), NtStatus>) {
+        match result {
+            Ok(()) => trace::native_listener_opened(self.family),
+            Err(status) => trace::native_listener_closed(self.family, status),
+        }
         let (waiting, provider) = {
             let mut inner = self.inner.lock();
             inner.state = state;

@@ -3,7 +3,7 @@
 use super::Endpoint;
 use crate::nt::{Shared, SpinLock};
 use crate::parameters::{self, DEFAULT_NATIVE_PORT};
-use crate::statistics::STATISTICS;
+use crate::statistics::{Limit, STATISTICS};
 use crate::wdf::OutputList;
 use core::net::{IpAddr, SocketAddr};
 use san_core::address_map::{AddError, AddressMap, Mapped, Origin, Prefix, Reach, Route};
@@ -25,7 +25,7 @@ pub(crate) fn set_routes(map: AddressMap) {
 pub(crate) fn add_route(route: Route) -> Result<(), NtStatus> {
     let mut map = ROUTES.lock();
     if map.routes().len() >= parameters::get().routes && map.routes().iter().all(|other| other.san() != route.san()) {
-        STATISTICS.limit_hit();
+        STATISTICS.limit_hit(Limit::Routes);
         return Err(NtStatus::INSUFFICIENT_RESOURCES);
     }
     map.add(route).map_err(|error| match error {

@@ -8,6 +8,7 @@ use crate::nt::{EventObject, Shared};
 use crate::operation::{Kind, Observer, Operation, Pending};
 use crate::parameters;
 use crate::statistics::STATISTICS;
+use crate::trace;
 use core::net::SocketAddr;
 use san_core::backlog::Backlog;
 use san_core::san::{Reply, Slice};
@@ -173,6 +174,7 @@ impl Endpoint {
             let admitted = inner.machine.connect(pending, remote, mapped, timeout);
             if admitted.is_ok() {
                 inner.remote = remote.into();
+                trace::connecting(this.number(), &inner.remote);
             }
             inner.apply_changes();
             admitted
@@ -333,12 +335,19 @@ impl Endpoint {
             }
             (Reply::Negotiated, _) => {
                 let reply = this.inner.lock().negotiated();
+                trace::negotiated(this.number(), &reply);
                 issuer.reply(reply.as_bytes())
             }
             (Reply::Transferred(length), Kind::San(answer)) => {
                 match answer {
-                    Answer::Receive => STATISTICS.received(length),
-                    _ => STATISTICS.sent(length),
+                    Answer::Receive => {
+                        STATISTICS.received(length);
+                        trace::received(this.number(), length);
+                    }
+                    _ => {
+                        STATISTICS.sent(length);
+                        trace::sent(this.number(), length);
+                    }
                 }
                 issuer.transferred(answer, length)
             }

@@ -7,6 +7,7 @@ use crate::issuer::Issuer;
 use crate::nt::Shared;
 use crate::operation::{Kind, Operation, Pending};
 use crate::statistics::STATISTICS;
+use crate::trace;
 use crate::wsk::{SockAddr, Socket};
 use core::ptr::{self, NonNull};
 use san_core::backlog::{Backlog, Verdict};
@@ -106,6 +107,7 @@ fn deliver(connection: Shared<Endpoint>, accept: Pending) -> Result<(), Shared<E
     {
         Ok(length) => {
             STATISTICS.stream_accepted();
+            trace::accepted(connection.number(), &remote);
             accept.finish(NtStatus::SUCCESS, length);
             Ok(())
         }
@@ -130,7 +132,7 @@ unsafe fn listener(context: PVOID) -> Shared<Endpoint> {
 unsafe extern "system" fn inspect_event(
     context: PVOID,
     _local: PSOCKADDR,
-    _remote: PSOCKADDR,
+    remote: PSOCKADDR,
     id: PWSK_INSPECT_ID,
 ) -> WSK_INSPECT_ACTION {
     // SAFETY: a callback of a listening socket.
@@ -147,6 +149,8 @@ unsafe extern "system" fn inspect_event(
         Verdict::Accept => WskInspectAccept,
         Verdict::Reject => {
             STATISTICS.stream_refused();
+            // SAFETY: WSK lends the address for the time of this call.
+            trace::refused(&unsafe { SockAddr::copy(remote) }, "the listener's backlog is full, or it is being closed");
             WskInspectReject
         }
     }

@@ -9,8 +9,10 @@ use crate::issuer::Issuer;
 use crate::nt::{Outcome, Shared};
 use crate::operation::{Arguments, Kind, Operation, Pending};
 use crate::statistics::STATISTICS;
+use crate::trace;
 use crate::wsk::{Category, OptionName, SockAddr, Socket, socket_connect, wsk_socket};
 use core::net::SocketAddr;
+use san_core::connect_failure::ConnectFailure;
 use san_core::connection::Origin;
 use san_protocol::{AddressReply, NtStatus};
 use wdk_sys::{NTSTATUS, PIRP};
@@ -111,6 +113,7 @@ impl Endpoint {
                 if timeout != 0 {
                     pending.expire_after(timeout);
                 }
+                trace::connecting(this.number(), &address.into());
                 let setup = Setup { goal: Goal::Connect, step, listening: false, target: address.into() };
                 run(this, pending, setup, None);
             }
@@ -315,6 +318,13 @@ fn finish(endpoint: &Shared<Endpoint>, pending: Pending, setup: Setup, result: R
     };
     if matches!(setup.goal, Goal::Connect) {
         STATISTICS.stream_connected(reply.is_ok());
+        match reply {
+            Ok(_) => trace::connected(endpoint.number(), &setup.target),
+            Err(status) => {
+                let failure = ConnectFailure::of_native(status);
+                trace::connect_failed(endpoint.number(), &setup.target, failure, status);
+            }
+        }
     }
     match reply {
         Ok(length) => pending.finish(NtStatus::SUCCESS, length),

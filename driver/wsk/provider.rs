@@ -3,7 +3,8 @@
 
 use crate::nt::{Rundown, RundownGuard, SpinLock};
 use crate::parameters;
-use crate::statistics::STATISTICS;
+use crate::statistics::{Limit, STATISTICS};
+use crate::trace;
 use crate::wdf;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -106,6 +107,11 @@ impl Provider {
 
     /// Stores how the capture went, unless the driver is unloading.
     fn settle(&self, outcome: Capture) -> bool {
+        match outcome {
+            Capture::Captured(_, version) => trace::provider_attached(version),
+            Capture::Failed(status) => trace::provider_failed(status),
+            Capture::Unregistered | Capture::Waiting | Capture::Ended => {}
+        }
         let mut capture = self.capture.lock();
         match *capture {
             Capture::Waiting => {
@@ -172,7 +178,7 @@ impl Provider {
             return Ok(());
         }
         self.endpoints.fetch_sub(1, Ordering::Relaxed);
-        STATISTICS.limit_hit();
+        STATISTICS.limit_hit(Limit::Endpoints);
         Err(NtStatus::TOO_MANY_OPENED_FILES)
     }
 
@@ -199,6 +205,7 @@ impl Provider {
             // SAFETY: captured once, and the last use has ended.
             Capture::Captured(..) => unsafe { WskReleaseProviderNPI(self.registration()) },
         }
+        trace::provider_detached();
         // SAFETY: registered once; this ends a capture that still waits, and waits for it.
         unsafe { WskDeregister(self.registration()) };
     }

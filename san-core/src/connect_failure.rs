@@ -73,6 +73,32 @@ impl ConnectFailure {
         }
     }
 
+    /// The cause in words, for whoever looks for it.
+    #[must_use]
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no route maps the SAN address to a native one",
+            Self::NativeRefused => "the machine refused the TCP connection: nobody listens at its port",
+            Self::HostUnreachable => "the host is not reachable",
+            Self::NetworkUnreachable => "the network is not reachable",
+            Self::TimedOut => "no answer in time",
+            Self::NobodyListens => "nobody listens at the SAN address and port",
+            Self::BacklogFull => "the listener's backlog is full",
+            Self::Refused => "the application refused the connection",
+            Self::NoSuchAddress => {
+                "the peer does not have the SAN address, or takes the native one for somebody else's"
+            }
+            Self::Busy => "the peer has too many hand-shakes under way",
+            Self::PeerVanished => "the native connection ended before there was an answer",
+            Self::Violation => "the peer does not speak this protocol, or another version of it",
+            Self::Resources => "memory or another resource ran out here",
+            Self::NetworkDown => "the network is not up here",
+            Self::AddressNotAvailable => "the address to connect from is none of this machine's",
+            Self::Cancelled => "the connect was cancelled",
+            Self::Unknown(_) => "WSK failed for a reason of its own: see the status",
+        }
+    }
+
     /// What the connect completes with.
     #[must_use]
     pub const fn status(self, reach: Reach) -> NtStatus {

@@ -131,19 +131,21 @@ pub enum Offered {
     Rejected(RejectReason),
 }
 
-/// What device statistics count.
+/// What device statistics count, and the trace tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incident {
     /// A connect has succeeded.
     Connected,
-    /// A connect has failed.
-    ConnectFailed(ConnectFailure),
+    /// A connect has failed: why, and what its caller is told.
+    ConnectFailed(ConnectFailure, NtStatus),
     /// A peer was turned away.
     Rejected(RejectReason),
     /// A peer has connected and not said in time what it wants.
     HandshakeTimedOut,
     /// A peer has broken the protocol.
     Violation,
+    /// A connection that stood has ended, and with what status; a violation is told instead.
+    Ended(NtStatus),
 }
 
 /// Incidents that nobody has counted yet: an endpoint has one hand-shake and one end.

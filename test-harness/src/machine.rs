@@ -13,7 +13,7 @@ use crate::guard::Stopped;
 use crate::image::{ImageError, ImportName};
 use crate::kernel::{Kernel, Options};
 use crate::network::Backend;
-use crate::nt::etw::Event;
+use crate::nt::etw::TraceSession;
 use crate::nt::io::driver::{self, Failure, Source};
 use crate::nt::pool::{Owner, PoolGuard, TagUse};
 use crate::nt::process::{ProcessKind, start_system_thread};
@@ -236,31 +236,7 @@ impl Machine {
         &self,
         body: impl FnOnce(&Kernel) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let result = Arc::new((Mutex::new((false, None)), Condvar::new()));
-        let told = result.clone();
-        /// Tells of the end even if the thread leaves early, when its closure is dropped or abandoned.
-        #[allow(clippy::type_complexity)] // the pair above, which has no other use
-        struct Tell<T>(Arc<(Mutex<(bool, Option<T>)>, Condvar)>);
-        impl<T> Drop for Tell<T> {
-            fn drop(&mut self) {
-                self.0.0.lock().0 = true;
-                self.0.1.notify_all();
-            }
-        }
-        let started = start_system_thread(&self.kernel, "system thread", move || {
-            let told = Tell(told);
-            let value = body(thread::kernel());
-            told.0.0.lock().1 = Some(value);
-        });
-        if started.is_err() {
-            return Err(Stopped);
-        }
-        let mut state = result.0.lock();
-        while !state.0 && !self.kernel.is_stopped() {
-            // A machine that stops abandons the thread without a word.
-            result.1.wait_for(&mut state, Duration::from_millis(20));
-        }
-        state.1.take().ok_or(Stopped)
+        on_system_thread(&self.kernel, body)
     }
 
     /// Loads a driver as the service `name` and runs its entry point, on a system thread.
@@ -417,10 +393,10 @@ impl Machine {
         self.kernel.debug.lines()
     }
 
-    /// Events that drivers wrote (EtwWrite).
+    /// Starts a tracing session, which gets nothing before it enables a provider.
     #[must_use]
-    pub fn events(&self) -> Vec<Event> {
-        self.kernel.events.written()
+    pub fn trace(&self) -> TraceSession {
+        TraceSession::start(&self.kernel)
     }
 
     /// The machine's WSK and network.
@@ -474,6 +450,38 @@ impl Default for Machine {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Runs `body` on a system thread, and waits for it.
+pub(crate) fn on_system_thread<T: Send + 'static>(
+    kernel: &Arc<Kernel>,
+    body: impl FnOnce(&Kernel) -> T + Send + 'static,
+) -> Result<T, Stopped> {
+    let result = Arc::new((Mutex::new((false, None)), Condvar::new()));
+    let told = result.clone();
+    /// Tells of the end even if the thread leaves early, when its closure is dropped or abandoned.
+    #[allow(clippy::type_complexity)] // the pair above, which has no other use
+    struct Tell<T>(Arc<(Mutex<(bool, Option<T>)>, Condvar)>);
+    impl<T> Drop for Tell<T> {
+        fn drop(&mut self) {
+            self.0.0.lock().0 = true;
+            self.0.1.notify_all();
+        }
+    }
+    let started = start_system_thread(kernel, "system thread", move || {
+        let told = Tell(told);
+        let value = body(thread::kernel());
+        told.0.0.lock().1 = Some(value);
+    });
+    if started.is_err() {
+        return Err(Stopped);
+    }
+    let mut state = result.0.lock();
+    while !state.0 && !kernel.is_stopped() {
+        // A machine that stops abandons the thread without a word.
+        result.1.wait_for(&mut state, Duration::from_millis(20));
+    }
+    state.1.take().ok_or(Stopped)
 }
 
 /// How long the threads of a machine may take to leave.

@@ -155,7 +155,7 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
     pub(super) fn connect_failed(&mut self, failure: ConnectFailure) {
         let Some(connect) = self.connect.take() else { return };
         let status = failure.status(connect.reach);
-        self.incidents.handshake = Some(Incident::ConnectFailed(failure));
+        self.incidents.handshake = Some(Incident::ConnectFailed(failure, status));
         if let Some(waiter) = connect.waiter {
             self.complete(waiter, Err(status));
         }

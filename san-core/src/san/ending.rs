@@ -151,6 +151,10 @@ impl<C, W, M: Copy> Endpoint<C, W, M> {
 
     /// The native connection is of no more use: what waits for it fails, and the socket is closed.
     pub(super) fn end(&mut self, state: State, status: NtStatus) {
+        let has_stood = matches!(self.state, State::Connected | State::Disconnecting);
+        if has_stood && state == State::Ended(status) {
+            self.incidents.end.get_or_insert(Incident::Ended(status));
+        }
         self.state = state;
         self.timer.stop();
         self.socket.close();

@@ -151,7 +151,9 @@ fn every_reason_to_reject_becomes_its_error() {
             let mut rig = Rig::requesting(reach);
             rig.message(&ControlMessage::reject(reason));
             assert_eq!(rig.pull(), [format!("2: STATUS_{expected}"), "stop timer".into(), "close".into()]);
-            assert_eq!(rig.endpoint.take_incident(), Some(Incident::ConnectFailed(reason.into())));
+            let failure = ConnectFailure::from(reason);
+            let told = Incident::ConnectFailed(failure, failure.status(reach));
+            assert_eq!(rig.endpoint.take_incident(), Some(told));
             rig.endpoint.closed();
             rig.close();
         }
@@ -204,7 +206,10 @@ fn a_connect_times_out_at_every_point() {
     let mut requesting = Rig::requesting(Reach::SanOnly);
     requesting.endpoint.timer_expired();
     assert_eq!(requesting.pull(), ["2: STATUS_IO_TIMEOUT", "close"]);
-    assert_eq!(requesting.endpoint.take_incident(), Some(Incident::ConnectFailed(ConnectFailure::TimedOut)));
+    assert_eq!(
+        requesting.endpoint.take_incident(),
+        Some(Incident::ConnectFailed(ConnectFailure::TimedOut, NtStatus::IO_TIMEOUT))
+    );
     requesting.close_socket();
     requesting.close();
 }
@@ -242,7 +247,10 @@ fn a_peer_that_vanishes_or_answers_anything_else_leaves_a_doubt() {
     let mut garbage = Rig::requesting(Reach::SanOnly);
     garbage.endpoint.header_received(Ok(*b"HTTP/1.1 400 Bad"));
     assert_eq!(garbage.pull(), ["2: STATUS_IO_TIMEOUT", "stop timer", "close"]);
-    assert_eq!(garbage.endpoint.take_incident(), Some(Incident::ConnectFailed(ConnectFailure::Violation)));
+    assert_eq!(
+        garbage.endpoint.take_incident(),
+        Some(Incident::ConnectFailed(ConnectFailure::Violation, NtStatus::IO_TIMEOUT))
+    );
     let mut gone = Rig::requesting(Reach::SanOnly);
     gone.endpoint.header_received(Err(NtStatus::CONNECTION_RESET));
     assert_eq!(gone.pull(), ["2: STATUS_IO_TIMEOUT", "stop timer", "close"]);

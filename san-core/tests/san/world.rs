@@ -314,7 +314,7 @@ impl World {
     fn check(&mut self, side: usize) {
         while let Some(incident) = self.sides[side].endpoint.take_incident() {
             let is_violation =
-                matches!(incident, Incident::Violation | Incident::ConnectFailed(ConnectFailure::Violation));
+                matches!(incident, Incident::Violation | Incident::ConnectFailed(ConnectFailure::Violation, _));
             assert!(!is_violation, "side {side} takes an honest peer for another");
         }
         let Side { endpoint, queued, posted, in_flight, .. } = &self.sides[side];

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::irql::called;
 use super::types::HIGH_LEVEL;
@@ -34,6 +34,11 @@ fn interrupt_time() -> i64 {
     i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX)
 }
 
+/// How long this process has had a clock.
+pub(crate) fn uptime() -> Duration {
+    Duration::from_nanos(u64::try_from(interrupt_time()).unwrap_or(0) * 100)
+}
+
 pub(crate) extern "win64" fn KeQueryPerformanceCounter(frequency: Option<&Cell<i64>>) -> i64 {
     called("KeQueryPerformanceCounter", HIGH_LEVEL);
     if let Some(frequency) = frequency {
@@ -58,6 +63,12 @@ pub(crate) extern "win64" fn KeQueryInterruptTime() -> i64 {
     interrupt_time()
 }
 
+/// The machine does not sleep: unbiased time is interrupt time.
+pub(crate) extern "win64" fn KeQueryUnbiasedInterruptTime() -> i64 {
+    called("KeQueryUnbiasedInterruptTime", HIGH_LEVEL);
+    interrupt_time()
+}
+
 pub(crate) extern "win64" fn KeQueryTimeIncrement() -> u32 {
     called("KeQueryTimeIncrement", HIGH_LEVEL);
     TIME_INCREMENT
@@ -68,5 +79,6 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     KeQuerySystemTimePrecise,
     KeQueryInterruptTimePrecise,
     KeQueryInterruptTime,
+    KeQueryUnbiasedInterruptTime,
     KeQueryTimeIncrement,
 ];

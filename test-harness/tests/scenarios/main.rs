@@ -12,4 +12,5 @@ mod lifecycle;
 mod operations;
 mod san;
 mod support;
+mod trace;
 mod transfer;

@@ -15,4 +15,4 @@ mod payload;
 mod requirements;
 pub(crate) mod support;
 mod violations;
-mod wire_peer;
+pub(crate) mod wire_peer;
