@@ -20,6 +20,17 @@ static NTSTATUS (*const AtEntry)(PDRIVER_OBJECT) = NULL;
         }                                     \
     } while (0)
 
+/* Calls a function of the interface; what it comes to has to be Expected. Op: its operation, or NULL. docs/kernel-interface.md is held to
+ * these: each status in the tables of its functions is brought about here. */
+#define EXPECT(Function, Expected, Op, ...)                                             \
+    do {                                                                                \
+        NTSTATUS Came = Wait(Op, San.Function(__VA_ARGS__));                            \
+        if (Came != (Expected)) {                                                       \
+            DbgPrint("kernel_client.c:%d: %s: %x\n", __LINE__, #Function, Came);        \
+            return FAILED_AT(__LINE__);                                                 \
+        }                                                                               \
+    } while (0)
+
 static PFILE_OBJECT File;
 static SANWSK_INTERFACE San;
 
@@ -101,7 +112,7 @@ static VOID Free(OP *Op) { ExFreePoolWithTag(Op->Operation, TAG); }
 /* What a begun operation comes to. */
 static NTSTATUS Wait(OP *Op, NTSTATUS Begun) {
     LARGE_INTEGER Timeout = {.QuadPart = -20LL * 10000000};
-    if (Begun != STATUS_PENDING)
+    if (Begun != STATUS_PENDING || Op == NULL)
         return Begun;
     if (KeWaitForSingleObject(&Op->Event, Executive, KernelMode, FALSE, &Timeout) == STATUS_TIMEOUT)
         return STATUS_IO_TIMEOUT;
@@ -121,8 +132,11 @@ static PMDL Memory(VOID) {
     PUCHAR Bytes = ExAllocatePool2(POOL_FLAG_NON_PAGED, LENGTH, TAG);
     PMDL Mdl = Bytes == NULL ? NULL : IoAllocateMdl(Bytes, LENGTH, FALSE, FALSE, NULL);
     ULONG At;
-    if (Mdl == NULL)
+    if (Mdl == NULL) {
+        if (Bytes != NULL)
+            ExFreePoolWithTag(Bytes, TAG);
         return NULL;
+    }
     MmBuildMdlForNonPagedPool(Mdl);
     for (At = 0; At < LENGTH; At++)
         Bytes[At] = (UCHAR)(At * 7 + At / 251);
@@ -312,7 +326,11 @@ BEHAVIOUR(sends_and_receives_registered_memory) {
     CHECK(San.RegisterMemory(Pair.Client, Target.Operation, Pair.Far, 2, Pair.To, SANWSK_MEMORY_RECEIVE) == STATUS_PENDING);
     TRY(San.QueryMemory(Pair.Client, Pair.Near, 1, &Reply));
     CHECK(Reply.Length == LENGTH && Reply.Rights == SANWSK_MEMORY_SEND);
-    CHECK(San.QueryMemory(Pair.Client, Pair.Near, 2, &Reply) == STATUS_INVALID_PARAMETER);
+    EXPECT(QueryMemory, STATUS_INVALID_PARAMETER, NULL, Pair.Client, Pair.Near, 2, &Reply);
+    EXPECT(RegisterMemory, STATUS_INVALID_PARAMETER, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Near, 1, Pair.From,
+           SANWSK_MEMORY_SEND);
+    EXPECT(RegisterMemory, STATUS_INVALID_PARAMETER, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Near, 9, Pair.From, 8);
+    EXPECT(DeregisterMemory, STATUS_INVALID_PARAMETER, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Near, 9);
     Receive = San.ReceiveRegistered(Pair.Client, Pair.Three.Operation, Pair.Far, 2, 0, LENGTH);
     TRY(Negotiated(&Pair));
     TRY(Wait(&Pair.Two, San.SendRegistered(Pair.Client, Pair.Two.Operation, Pair.Near, 1, 4000, HALF)));
@@ -355,44 +373,354 @@ BEHAVIOUR(rejects_a_connection) {
 
 BEHAVIOUR(refuses_what_makes_no_sense) {
     PAIR Pair;
+    OP *Op = &Pair.One;
+    SANWSK_SOCKET_ADDRESS Any = LOOPBACK;
     SANWSK_SOCKET_ADDRESS Nowhere = {.Family = SANWSK_AF_INET}, Other = {.Family = SANWSK_AF_INET6, .Port = {0, 1}};
-    SANWSK_ENDPOINT_ID Stream, Endpoint;
+    SANWSK_ENDPOINT_ID Stream;
     SANWSK_CLIENT Client;
-    SANWSK_ADDRESSES_REPLY Addresses;
+    SANWSK_MEMORY_REPLY Memory;
+    SANWSK_ENDPOINT_STATISTICS Statistics;
+    MDL Unlocked = {.ByteCount = 1}, Chain;
     UNREFERENCED_PARAMETER(Call);
     TRY(Listening(&Pair, SanWskEndpointKindSan));
-    CHECK(San.OpenClient(San.Context, NULL) == STATUS_INVALID_PARAMETER);
-    CHECK(San.Create(Pair.Client, 99, SANWSK_AF_INET, &Stream) == STATUS_INVALID_PARAMETER);
-    CHECK(San.Create(Pair.Client, SanWskEndpointKindSan, 99, &Stream) == STATUS_NOT_SUPPORTED);
-    CHECK(San.Create(Pair.Client + 1, SanWskEndpointKindSan, SANWSK_AF_INET, &Stream) == STATUS_INVALID_HANDLE);
-    TRY(San.Create(Pair.Client, SanWskEndpointKindStreamConnection, SANWSK_AF_INET, &Stream));
-    CHECK(San.Negotiate(Pair.Client, Pair.One.Operation, Stream, NULL, 0, 1, NULL) == STATUS_NOT_SUPPORTED);
-    CHECK(San.Negotiate(Pair.Client, Pair.One.Operation, Pair.Listener, Bytes(Pair.From), 257, 1, NULL) == STATUS_INVALID_BUFFER_SIZE);
-    CHECK(San.Negotiate(Pair.Client, Pair.One.Operation, Pair.Listener, NULL, 1, 1, NULL) == STATUS_INVALID_PARAMETER);
-    CHECK(San.SetOption(Pair.Client, Pair.One.Operation, Stream, 99, 1) == STATUS_INVALID_PARAMETER);
-    CHECK(San.SetOption(Pair.Client, Pair.One.Operation, Stream, SanWskSocketOptionNoDelay, 2) == STATUS_INVALID_PARAMETER);
-    CHECK(San.SetOption(Pair.Client, Pair.One.Operation, Pair.Listener, SanWskSocketOptionNoDelay, 1) == STATUS_NOT_SUPPORTED);
-    CHECK(San.Connect(Pair.Client, Pair.One.Operation, Stream, &Nowhere, 0) == STATUS_INVALID_ADDRESS_COMPONENT);
-    CHECK(San.Connect(Pair.Client, Pair.One.Operation, Stream, &Other, 0) == STATUS_INVALID_PARAMETER);
-    CHECK(San.Connect(Pair.Client, Pair.One.Operation, Stream, NULL, 0) == STATUS_INVALID_PARAMETER);
-    CHECK(San.Send(Pair.Client, Pair.One.Operation, Stream, Pair.From, 0, 1) == STATUS_INVALID_CONNECTION);
-    CHECK(San.Receive(Pair.Client, Pair.One.Operation, Stream, Pair.From, 0, 1, 8) == STATUS_INVALID_PARAMETER);
-    CHECK(San.Accept(Pair.Client, Pair.One.Operation, Pair.Listener, NULL) == STATUS_INVALID_PARAMETER);
-    CHECK(Wait(&Pair.One, San.Listen(Pair.Client, Pair.One.Operation, Stream, 1)) == STATUS_NOT_SUPPORTED);
-    /* Memory that is no operation, and operations that are under way. */
-    CHECK(San.InitializeOperation(NULL, Completed, NULL) == STATUS_INVALID_PARAMETER);
-    CHECK(San.InitializeOperation(Pair.Two.Operation, NULL, NULL) == STATUS_INVALID_PARAMETER);
-    CHECK(San.Close(Pair.Client, (PSANWSK_OPERATION)Bytes(Pair.From), Stream) == STATUS_INVALID_PARAMETER);
-    CHECK(San.Close(Pair.Client, NULL, Stream) == STATUS_INVALID_PARAMETER);
-    /* Ids of others, and old ones. */
-    TRY(San.OpenClient(San.Context, &Client));
-    CHECK(San.QueryAddresses(Client, Stream, &Addresses) == STATUS_INVALID_HANDLE);
-    TRY(Wait(&Pair.One, San.CloseClient(Client, Pair.One.Operation)));
-    CHECK(San.CloseClient(Client, Pair.One.Operation) == STATUS_INVALID_HANDLE);
-    CHECK(San.Create(Client, SanWskEndpointKindSan, SANWSK_AF_INET, &Endpoint) == STATUS_INVALID_HANDLE);
-    TRY(Wait(&Pair.One, San.Close(Pair.Client, Pair.One.Operation, Stream)));
-    CHECK(San.QueryAddresses(Pair.Client, Stream, &Addresses) == STATUS_INVALID_HANDLE);
+    Client = Pair.Client;
+    EXPECT(OpenClient, STATUS_INVALID_PARAMETER, NULL, San.Context, NULL);
+    EXPECT(OpenClient, STATUS_INVALID_PARAMETER, NULL, NULL, &Client);
+    EXPECT(Create, STATUS_INVALID_PARAMETER, NULL, Client, 99, SANWSK_AF_INET, &Stream);
+    EXPECT(Create, STATUS_INVALID_PARAMETER, NULL, Client, SanWskEndpointKindSan, SANWSK_AF_INET, NULL);
+    EXPECT(Create, STATUS_NOT_SUPPORTED, NULL, Client, SanWskEndpointKindSan, 99, &Stream);
+    TRY(San.Create(Client, SanWskEndpointKindStreamConnection, SANWSK_AF_INET, &Stream));
+    /* A function of the other kind of endpoint. */
+    EXPECT(Negotiate, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Stream, NULL, 0, 1, NULL);
+    EXPECT(Decide, STATUS_NOT_SUPPORTED, NULL, Client, Stream, SanWskDecisionAccept);
+    EXPECT(RegisterMemory, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Stream, 1, Pair.From, SANWSK_MEMORY_SEND);
+    EXPECT(DeregisterMemory, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Stream, 1);
+    EXPECT(QueryMemory, STATUS_NOT_SUPPORTED, NULL, Client, Stream, 1, &Memory);
+    EXPECT(SendRegistered, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Stream, 1, 0, 1);
+    EXPECT(ReceiveRegistered, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Stream, 1, 0, 1);
+    EXPECT(QueryStatistics, STATUS_NOT_SUPPORTED, NULL, Client, Stream, &Statistics);
+    EXPECT(SetOption, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Pair.Listener, SanWskSocketOptionNoDelay, 1);
+    /* Numbers that there are not. */
+    EXPECT(Negotiate, STATUS_INVALID_BUFFER_SIZE, Op, Client, Op->Operation, Pair.Listener, Bytes(Pair.From), 257, 1, NULL);
+    EXPECT(SetOption, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, 99, 1);
+    EXPECT(SetOption, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, SanWskSocketOptionNoDelay, 2);
+    EXPECT(Decide, STATUS_INVALID_PARAMETER, NULL, Client, Pair.Listener, 7);
+    EXPECT(Receive, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, Pair.From, 0, 1, 8);
+    EXPECT(Receive, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, Pair.From, 0, 0, 0);
+    EXPECT(Disconnect, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, 8);
+    EXPECT(Connect, STATUS_INVALID_ADDRESS_COMPONENT, Op, Client, Op->Operation, Stream, &Nowhere, 0);
+    EXPECT(Connect, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, &Other, 0);
+    EXPECT(Bind, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, &Other, NULL);
+    EXPECT(RegisterMemory, STATUS_INVALID_CONNECTION, Op, Client, Op->Operation, Pair.Listener, 1, Pair.From, SANWSK_MEMORY_SEND);
+    EXPECT(QueryMemory, STATUS_INVALID_PARAMETER, NULL, Client, Pair.Listener, 1, &Memory);
+    /* Nothing where something has to be. */
+    EXPECT(Connect, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, NULL, 0);
+    EXPECT(Bind, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, NULL, NULL);
+    EXPECT(Accept, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Pair.Listener, NULL);
+    EXPECT(Negotiate, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Pair.Listener, NULL, 1, 1, NULL);
+    EXPECT(QueryAddresses, STATUS_INVALID_PARAMETER, NULL, Client, Stream, NULL);
+    EXPECT(QueryStatistics, STATUS_INVALID_PARAMETER, NULL, Client, Pair.Listener, NULL);
+    TRY(San.Create(Client, SanWskEndpointKindStreamConnection, SANWSK_AF_INET, &Pair.Near));
+    /* MDLs that are not as they have to be. */
+    Chain = *Pair.From;
+    Chain.Next = Pair.To;
+    EXPECT(Send, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, NULL, 0, 1);
+    EXPECT(Send, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, &Unlocked, 0, 1);
+    EXPECT(Send, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, &Chain, 0, 1);
+    EXPECT(Send, STATUS_ACCESS_VIOLATION, Op, Client, Op->Operation, Stream, Pair.From, LENGTH, 1);
+    EXPECT(Send, STATUS_ACCESS_VIOLATION, Op, Client, Op->Operation, Stream, Pair.From, 0xFFFFFFFF, 2);
+    EXPECT(Receive, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Stream, &Chain, 0, 1, 0);
+    EXPECT(Receive, STATUS_ACCESS_VIOLATION, Op, Client, Op->Operation, Stream, Pair.From, 1, LENGTH, 0);
+    EXPECT(RegisterMemory, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Pair.Listener, 1, &Chain, SANWSK_MEMORY_SEND);
+    EXPECT(RegisterMemory, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Pair.Listener, 1, NULL, SANWSK_MEMORY_SEND);
+    /* States in which it makes no sense. */
+    EXPECT(Send, STATUS_INVALID_CONNECTION, Op, Client, Op->Operation, Stream, Pair.From, 0, 1);
+    EXPECT(Receive, STATUS_INVALID_CONNECTION, Op, Client, Op->Operation, Stream, Pair.From, 0, 1, 0);
+    EXPECT(Disconnect, STATUS_INVALID_CONNECTION, Op, Client, Op->Operation, Stream, 0);
+    EXPECT(Listen, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Stream, 1);
+    EXPECT(Accept, STATUS_NOT_SUPPORTED, Op, Client, Op->Operation, Stream, (PSANWSK_ACCEPT_REPLY)Bytes(Pair.To));
+    EXPECT(Bind, STATUS_INVALID_PARAMETER, Op, Client, Op->Operation, Pair.Listener, &Any, NULL);
+    /* Memory that is no operation. */
+    EXPECT(InitializeOperation, STATUS_INVALID_PARAMETER, NULL, NULL, Completed, NULL);
+    EXPECT(InitializeOperation, STATUS_INVALID_PARAMETER, NULL, Pair.Two.Operation, NULL, NULL);
+    EXPECT(InitializeOperation, STATUS_INVALID_PARAMETER, NULL, (PSANWSK_OPERATION)(Bytes(Pair.To) + 1), Completed, NULL);
+    EXPECT(InitializeIrpOperation, STATUS_INVALID_PARAMETER, NULL, Pair.Two.Operation, NULL);
+    EXPECT(CancelOperation, STATUS_INVALID_PARAMETER, NULL, (PSANWSK_OPERATION)Bytes(Pair.To));
+    EXPECT(CancelOperation, STATUS_NOT_FOUND, NULL, Pair.Two.Operation);
     return Closed(&Pair);
+}
+
+/* Every function with these ids and this operation. */
+#define EVERY_OPERATION(Expected, Client, Memory, Endpoint)                                                              \
+    do {                                                                                                                 \
+        SANWSK_SOCKET_ADDRESS Some = LOOPBACK;                                                                           \
+        static SANWSK_ACCEPT_REPLY Accepted;                                                                             \
+        EXPECT(SetOption, Expected, NULL, Client, Memory, Endpoint, SanWskSocketOptionNoDelay, 1);                       \
+        EXPECT(Bind, Expected, NULL, Client, Memory, Endpoint, &Some, NULL);                                             \
+        EXPECT(Connect, Expected, NULL, Client, Memory, Endpoint, &Some, 0);                                             \
+        EXPECT(Listen, Expected, NULL, Client, Memory, Endpoint, 1);                                                     \
+        EXPECT(Accept, Expected, NULL, Client, Memory, Endpoint, &Accepted);                                             \
+        EXPECT(Negotiate, Expected, NULL, Client, Memory, Endpoint, NULL, 0, 1, NULL);                                   \
+        EXPECT(RegisterMemory, Expected, NULL, Client, Memory, Endpoint, 1, Pair.From, SANWSK_MEMORY_SEND);              \
+        EXPECT(DeregisterMemory, Expected, NULL, Client, Memory, Endpoint, 1);                                           \
+        EXPECT(Send, Expected, NULL, Client, Memory, Endpoint, Pair.From, 0, 1);                                         \
+        EXPECT(SendRegistered, Expected, NULL, Client, Memory, Endpoint, 1, 0, 1);                                       \
+        EXPECT(Receive, Expected, NULL, Client, Memory, Endpoint, Pair.To, 0, 1, 0);                                     \
+        EXPECT(ReceiveRegistered, Expected, NULL, Client, Memory, Endpoint, 1, 0, 1);                                    \
+        EXPECT(Disconnect, Expected, NULL, Client, Memory, Endpoint, 0);                                                 \
+        EXPECT(Close, Expected, NULL, Client, Memory, Endpoint);                                                         \
+    } while (0)
+
+#define EVERY_QUERY(Expected, Client, Endpoint)                                         \
+    do {                                                                                \
+        SANWSK_ADDRESSES_REPLY Addresses;                                               \
+        SANWSK_MEMORY_REPLY Memory;                                                     \
+        SANWSK_ENDPOINT_STATISTICS Statistics;                                          \
+        EXPECT(Decide, Expected, NULL, Client, Endpoint, SanWskDecisionAccept);         \
+        EXPECT(QueryMemory, Expected, NULL, Client, Endpoint, 1, &Memory);              \
+        EXPECT(QueryAddresses, Expected, NULL, Client, Endpoint, &Addresses);           \
+        EXPECT(QueryStatistics, Expected, NULL, Client, Endpoint, &Statistics);         \
+    } while (0)
+
+BEHAVIOUR(refuses_stale_ids) {
+    PAIR Pair;
+    SANWSK_CLIENT Gone;
+    SANWSK_ENDPOINT_ID Shut, Others, New;
+    PSANWSK_OPERATION Operation;
+    UNREFERENCED_PARAMETER(Call);
+    TRY(Listening(&Pair, SanWskEndpointKindSan));
+    Operation = Pair.One.Operation;
+    /* An endpoint that is closed; one of another client; a client that is closed; one that has never been. */
+    TRY(San.Create(Pair.Client, SanWskEndpointKindSan, SANWSK_AF_INET, &Shut));
+    TRY(Wait(&Pair.One, San.Close(Pair.Client, Operation, Shut)));
+    EVERY_OPERATION(STATUS_INVALID_HANDLE, Pair.Client, Operation, Shut);
+    EVERY_QUERY(STATUS_INVALID_HANDLE, Pair.Client, Shut);
+    TRY(San.OpenClient(San.Context, &Gone));
+    TRY(San.Create(Gone, SanWskEndpointKindSan, SANWSK_AF_INET, &Others));
+    EVERY_OPERATION(STATUS_INVALID_HANDLE, Pair.Client, Operation, Others);
+    EVERY_QUERY(STATUS_INVALID_HANDLE, Pair.Client, Others);
+    TRY(Wait(&Pair.One, San.CloseClient(Gone, Operation)));
+    EVERY_OPERATION(STATUS_INVALID_HANDLE, Gone, Operation, Others);
+    EVERY_QUERY(STATUS_INVALID_HANDLE, Gone, Others);
+    EXPECT(CloseClient, STATUS_INVALID_HANDLE, NULL, Gone, Operation);
+    EXPECT(Create, STATUS_INVALID_HANDLE, NULL, Gone, SanWskEndpointKindSan, SANWSK_AF_INET, &New);
+    EVERY_OPERATION(STATUS_INVALID_HANDLE, 0, Operation, Pair.Listener);
+    EVERY_OPERATION(STATUS_INVALID_HANDLE, ~0ULL, Operation, ~0ULL);
+    return Closed(&Pair);
+}
+
+BEHAVIOUR(refuses_operations_that_are_none) {
+    PAIR Pair;
+    SANWSK_ACCEPT_REPLY Reply;
+    PSANWSK_OPERATION None;
+    UNREFERENCED_PARAMETER(Call);
+    TRY(Listening(&Pair, SanWskEndpointKindSan));
+    None = (PSANWSK_OPERATION)Bytes(Pair.To);
+    EVERY_OPERATION(STATUS_INVALID_PARAMETER, Pair.Client, NULL, Pair.Listener);
+    EVERY_OPERATION(STATUS_INVALID_PARAMETER, Pair.Client, None, Pair.Listener);
+    EVERY_OPERATION(STATUS_INVALID_PARAMETER, Pair.Client, (PSANWSK_OPERATION)((PUCHAR)Pair.Two.Operation + 1), Pair.Listener);
+    EXPECT(CloseClient, STATUS_INVALID_PARAMETER, NULL, Pair.Client, None);
+    /* One that is under way. */
+    CHECK(San.Accept(Pair.Client, Pair.Two.Operation, Pair.Listener, &Reply) == STATUS_PENDING);
+    EVERY_OPERATION(STATUS_DEVICE_BUSY, Pair.Client, Pair.Two.Operation, Pair.Listener);
+    EXPECT(CloseClient, STATUS_DEVICE_BUSY, NULL, Pair.Client, Pair.Two.Operation);
+    return Closed(&Pair);
+}
+
+/* Before TCP/IP is there. */
+BEHAVIOUR(is_not_ready) {
+    SANWSK_CLIENT Client;
+    SANWSK_ENDPOINT_ID Endpoint;
+    UNREFERENCED_PARAMETER(Call);
+    TRY(Open());
+    TRY(San.OpenClient(San.Context, &Client));
+    EXPECT(Create, STATUS_DEVICE_NOT_READY, NULL, Client, SanWskEndpointKindSan, SANWSK_AF_INET, &Endpoint);
+    EXPECT(CloseClient, STATUS_SUCCESS, NULL, Client, NULL);
+    return STATUS_SUCCESS;
+}
+
+/* Where a handle may have two. */
+BEHAVIOUR(has_too_many_endpoints) {
+    SANWSK_CLIENT Client;
+    SANWSK_ENDPOINT_ID First, Second, Third;
+    OP Op;
+    UNREFERENCED_PARAMETER(Call);
+    TRY(Open());
+    TRY(Make(&Op));
+    TRY(San.OpenClient(San.Context, &Client));
+    TRY(San.Create(Client, SanWskEndpointKindSan, SANWSK_AF_INET, &First));
+    TRY(San.Create(Client, SanWskEndpointKindSan, SANWSK_AF_INET, &Second));
+    EXPECT(Create, STATUS_TOO_MANY_OPENED_FILES, NULL, Client, SanWskEndpointKindSan, SANWSK_AF_INET, &Third);
+    TRY(Wait(&Op, San.Close(Client, Op.Operation, First)));
+    TRY(San.Create(Client, SanWskEndpointKindSan, SANWSK_AF_INET, &Third));
+    EXPECT(CloseClient, STATUS_SUCCESS, NULL, Client, NULL);
+    Free(&Op);
+    return STATUS_SUCCESS;
+}
+
+/* One allocation of it fails: whatever then cannot be done says so, and all that was is taken back. */
+static NTSTATUS Scarce(PAIR *Pair, ULONG Kind) {
+    SANWSK_SOCKET_ADDRESS Any = LOOPBACK;
+    SANWSK_ENDPOINT_ID Endpoint;
+    SANWSK_ACCEPT_REPLY Accepted;
+    NTSTATUS Status = San.Create(Pair->Client, Kind, SANWSK_AF_INET, &Endpoint);
+    if (Status != STATUS_SUCCESS)
+        return Status;
+    Status = Wait(&Pair->One, San.Bind(Pair->Client, Pair->One.Operation, Endpoint, &Any, NULL));
+    if (Status == STATUS_SUCCESS)
+        Status = Wait(&Pair->One, San.Listen(Pair->Client, Pair->One.Operation, Endpoint, 5));
+    if (Status == STATUS_SUCCESS)
+        Status = San.Accept(Pair->Client, Pair->Two.Operation, Endpoint, &Accepted);
+    if (Kind == SanWskEndpointKindSan && NT_SUCCESS(Status))
+        Status = San.RegisterMemory(Pair->Client, Pair->Three.Operation, Endpoint, 1, Pair->From, SANWSK_MEMORY_SEND);
+    return Status == STATUS_PENDING ? STATUS_SUCCESS : Status;
+}
+
+BEHAVIOUR(gets_along_without_memory) {
+    PAIR Pair;
+    NTSTATUS Status = Open();
+    UNREFERENCED_PARAMETER(Call);
+    if (Status != STATUS_SUCCESS)
+        return Status;
+    RtlZeroMemory(&Pair, sizeof(Pair));
+    Status = Make(&Pair.One);
+    if (Status == STATUS_SUCCESS)
+        Status = Make(&Pair.Two);
+    if (Status == STATUS_SUCCESS)
+        Status = Make(&Pair.Three);
+    if (Status == STATUS_SUCCESS && (Pair.From = Memory()) == NULL)
+        Status = STATUS_INSUFFICIENT_RESOURCES;
+    if (Status == STATUS_SUCCESS)
+        Status = San.OpenClient(San.Context, &Pair.Client);
+    if (Status == STATUS_SUCCESS) {
+        Status = Scarce(&Pair, SanWskEndpointKindSan);
+        if (Status == STATUS_SUCCESS)
+            EXPECT(CloseClient, STATUS_SUCCESS, NULL, Pair.Client, NULL);
+        else
+            San.CloseClient(Pair.Client, NULL);
+    }
+    if (Pair.One.Operation != NULL)
+        Free(&Pair.One);
+    if (Pair.Two.Operation != NULL)
+        Free(&Pair.Two);
+    if (Pair.Three.Operation != NULL)
+        Free(&Pair.Three);
+    if (Pair.From != NULL)
+        FreeMemory(Pair.From);
+    return Status;
+}
+
+/* Endpoints and a client that are closed while threads send and receive. */
+typedef struct {
+    PAIR *Pair;
+    SANWSK_ENDPOINT_ID Endpoint;
+    BOOLEAN Sends;
+    OP Op;
+    ULONG Moved;
+    NTSTATUS Ended;
+} LOAD;
+
+static VOID NTAPI Loads(PVOID Context) {
+    LOAD *Load = Context;
+    PAIR *Pair = Load->Pair;
+    do {
+        NTSTATUS Begun = Load->Sends ? San.Send(Pair->Client, Load->Op.Operation, Load->Endpoint, Pair->From, 0, LENGTH)
+                                     : San.Receive(Pair->Client, Load->Op.Operation, Load->Endpoint, Pair->To, 0, LENGTH, 0);
+        Load->Ended = Wait(&Load->Op, Begun);
+        Load->Moved += NT_SUCCESS(Load->Ended);
+    } while (NT_SUCCESS(Load->Ended));
+    PsTerminateSystemThread(STATUS_SUCCESS);
+}
+
+#define LOADS 6
+
+static NTSTATUS UnderLoad(ULONG Kind, BOOLEAN WholeClient) {
+    PAIR Pair;
+    LOAD Load[LOADS];
+    PVOID Threads[LOADS];
+    ULONG At, Moved = 0;
+    TRY(Connected(&Pair, Kind == SanWskEndpointKindSan));
+    if (Kind == SanWskEndpointKindSan)
+        TRY(Negotiated(&Pair));
+    for (At = 0; At < LOADS; At++) {
+        HANDLE Handle;
+        RtlZeroMemory(&Load[At], sizeof(Load[At]));
+        TRY(Make(&Load[At].Op));
+        Load[At].Pair = &Pair;
+        Load[At].Sends = At % 2 == 0;
+        Load[At].Endpoint = Load[At].Sends ? Pair.Near : Pair.Far;
+        TRY(PsCreateSystemThread(&Handle, THREAD_ALL_ACCESS, NULL, NULL, NULL, Loads, &Load[At]));
+        TRY(ObReferenceObjectByHandle(Handle, SYNCHRONIZE, NULL, KernelMode, &Threads[At], NULL));
+        ZwClose(Handle);
+    }
+    Moment();
+    if (WholeClient) {
+        EXPECT(CloseClient, STATUS_SUCCESS, NULL, Pair.Client, NULL);
+    } else {
+        EXPECT(Close, STATUS_SUCCESS, &Pair.One, Pair.Client, Pair.One.Operation, Pair.Near);
+        EXPECT(Close, STATUS_SUCCESS, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Far);
+    }
+    for (At = 0; At < LOADS; At++) {
+        KeWaitForSingleObject(Threads[At], Executive, KernelMode, FALSE, NULL);
+        ObDereferenceObject(Threads[At]);
+        /* Each operation has completed once, and none hangs. */
+        CHECK(!NT_SUCCESS(Load[At].Ended) && Load[At].Ended != STATUS_IO_TIMEOUT);
+        Moved += Load[At].Moved;
+        Free(&Load[At].Op);
+    }
+    CHECK(Moved > 0);
+    if (!WholeClient)
+        EXPECT(CloseClient, STATUS_SUCCESS, NULL, Pair.Client, NULL);
+    FreePair(&Pair);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(is_closed_under_load) {
+    ULONG Round;
+    UNREFERENCED_PARAMETER(Call);
+    for (Round = 0; Round < 4; Round++)
+        TRY(UnderLoad(Round % 2 == 0 ? SanWskEndpointKindSan : SanWskEndpointKindStreamConnection, Round >= 2));
+    return STATUS_SUCCESS;
+}
+
+/* Faults: at an IRQL at which this may not be called. */
+BEHAVIOUR(calls_above_dispatch_level) {
+    SANWSK_CLIENT Client;
+    SANWSK_ENDPOINT_ID Endpoint;
+    NTSTATUS Status;
+    KIRQL Old;
+    TRY(Open());
+    TRY(San.OpenClient(San.Context, &Client));
+    KeRaiseIrql(Call->Wrong ? DISPATCH_LEVEL + 1 : DISPATCH_LEVEL, &Old);
+    Status = San.Create(Client, SanWskEndpointKindSan, SANWSK_AF_INET, &Endpoint);
+    KeLowerIrql(Old);
+    TRY(Status);
+    return San.CloseClient(Client, NULL);
+}
+
+BEHAVIOUR(waits_at_dispatch_level) {
+    SANWSK_CLIENT Client;
+    NTSTATUS Status;
+    KIRQL Old;
+    TRY(Open());
+    TRY(San.OpenClient(San.Context, &Client));
+    KeRaiseIrql(Call->Wrong ? DISPATCH_LEVEL : PASSIVE_LEVEL, &Old);
+    Status = San.CloseClient(Client, NULL);
+    KeLowerIrql(Old);
+    return Status;
+}
+
+BEHAVIOUR(asks_at_dispatch_level) {
+    SANWSK_INTERFACE Another;
+    NTSTATUS Status;
+    KIRQL Old;
+    TRY(Open());
+    KeRaiseIrql(Call->Wrong ? DISPATCH_LEVEL : PASSIVE_LEVEL, &Old);
+    Status = Ask(SANWSK_INTERFACE_VERSION, sizeof(Another), &Another, sizeof(Another));
+    KeLowerIrql(Old);
+    TRY(Status);
+    Another.InterfaceDereference(Another.Context);
+    return STATUS_SUCCESS;
 }
 
 static NTSTATUS CancelAccept(PAIR *Pair) {
@@ -602,7 +930,7 @@ BEHAVIOUR(completes_irps) {
     CHECK(Irp->CurrentLocation == 2);
     /* Cancelled while it waits, and before. */
     CHECK(San.Receive(Pair.Client, Operation, Pair.Far, Pair.To, 0, 1000, 0) == STATUS_PENDING);
-    CHECK(San.CancelOperation(Operation) == STATUS_NOT_SUPPORTED);
+    EXPECT(CancelOperation, STATUS_NOT_SUPPORTED, NULL, Operation);
     Moment();
     CHECK(IoCancelIrp(Irp));
     KeWaitForSingleObject(&Event, Executive, KernelMode, FALSE, NULL);
@@ -665,6 +993,15 @@ static const ROW Rows[] = {
     ROW_OF(sends_and_receives_registered_memory),
     ROW_OF(rejects_a_connection),
     ROW_OF(refuses_what_makes_no_sense),
+    ROW_OF(refuses_stale_ids),
+    ROW_OF(refuses_operations_that_are_none),
+    ROW_OF(is_not_ready),
+    ROW_OF(has_too_many_endpoints),
+    ROW_OF(gets_along_without_memory),
+    ROW_OF(is_closed_under_load),
+    ROW_OF(calls_above_dispatch_level),
+    ROW_OF(waits_at_dispatch_level),
+    ROW_OF(asks_at_dispatch_level),
     ROW_OF(cancels),
     ROW_OF(closes_with_operations_outstanding),
     ROW_OF(may_be_called_at_dispatch_level),

@@ -14,9 +14,10 @@ use std::sync::mpsc::channel;
 
 use driver_build::{Arch, CDriver, DriverModel};
 use support::{Bed, PATIENCE, builder};
-use test_harness::Driver;
 use test_harness::machine::{Process, Unload};
-use test_harness::nt::status::STATUS_SUCCESS;
+use test_harness::nt::registry::Value;
+use test_harness::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
+use test_harness::{Driver, Rule, Violation};
 
 const READ_WRITE: u32 = 0xC000_0000;
 /// CTL_CODE(FILE_DEVICE_UNKNOWN, 1, METHOD_BUFFERED, FILE_ANY_ACCESS).
@@ -46,17 +47,19 @@ struct Clients {
 
 impl Clients {
     fn new() -> Self {
-        let bed = Bed::with(builder());
+        Self::on(Bed::with(builder()))
+    }
+
+    fn on(bed: Bed) -> Self {
         let client = bed.machine.load(client_image(), "kernel_client").expect("the client loads");
         Self { bed, client }
     }
 
-    /// Has the client do something.
-    #[track_caller]
-    fn act(&self, behaviour: &str) {
+    /// Has the client do something, rightly or with its fault: the status that comes of it; none if the machine stops.
+    fn ask(&self, behaviour: &str, wrong: bool) -> Option<i32> {
         let process: &Process = &self.bed.process;
-        let handle = process.open(r"\\.\Verifier", READ_WRITE).expect("the client's device opens");
-        let mut input = vec![0];
+        let handle = process.open(r"\\.\Verifier", READ_WRITE).ok()?;
+        let mut input = vec![u8::from(wrong)];
         input.extend(behaviour.bytes());
         input.push(0);
         let (done, told) = channel();
@@ -64,13 +67,29 @@ impl Clients {
             let _ = done.send(status.status);
         });
         let status = issued.ok().and_then(|_| told.recv_timeout(PATIENCE * 3).ok());
+        let closed = process.close(handle);
+        status.filter(|_| closed.is_ok())
+    }
+
+    /// Has the client do something, which succeeds.
+    #[track_caller]
+    fn act(&self, behaviour: &str) {
+        let status = self.ask(behaviour, false);
         if let Some(violation) = self.bed.machine.violation() {
             panic!("{violation}");
         }
         let status = status.expect("it ends");
         let line = status & 0x1FFF_FFFF;
         assert_eq!(status, STATUS_SUCCESS, "kernel_client.c:{line}: {:?}", self.bed.machine.debug_output());
-        process.close(handle).expect("closes");
+    }
+
+    /// Has the client do something wrong, which the machine does not let pass; done rightly it is no fault.
+    #[track_caller]
+    fn err(self, behaviour: &str) -> Violation {
+        self.act(behaviour);
+        let status = self.ask(behaviour, true);
+        let violation = self.bed.machine.violation();
+        violation.unwrap_or_else(|| panic!("no violation, but {status:x?}"))
     }
 
     /// The client goes first, then the driver: nothing is left of either.
@@ -105,6 +124,9 @@ behaviours! {
     sends_and_receives_registered_memory,
     rejects_a_connection,
     refuses_what_makes_no_sense,
+    refuses_stale_ids,
+    refuses_operations_that_are_none,
+    is_closed_under_load,
     cancels,
     closes_with_operations_outstanding,
     may_be_called_at_dispatch_level,
@@ -113,9 +135,60 @@ behaviours! {
 }
 
 #[test]
+fn is_not_ready() {
+    let machine = builder().build();
+    machine.network().set_ready(false);
+    let clients = Clients::on(Bed::on(machine));
+    clients.act("is_not_ready");
+    clients.finish();
+}
+
+#[test]
+fn has_too_many_endpoints() {
+    let limit = Value::Number(2);
+    let clients = Clients::on(Bed::with(builder().parameter("sanwsk", "MaxEndpointsPerHandle", limit)));
+    clients.act("has_too_many_endpoints");
+    clients.finish();
+}
+
+#[test]
+fn gets_along_without_memory() {
+    let clients = Clients::new();
+    clients.act("gets_the_interface");
+    clients.act("gets_along_without_memory");
+    let (mut refused, machine) = (0, &clients.bed.machine);
+    for n in 0.. {
+        machine.fail_allocation(n);
+        let status = clients.ask("gets_along_without_memory", false);
+        let has_failed = machine.allocation_has_failed();
+        machine.fail_no_allocation();
+        if let Some(violation) = machine.violation() {
+            panic!("allocation {n}: {violation}");
+        }
+        let status = status.unwrap_or(STATUS_INSUFFICIENT_RESOURCES);
+        assert!([STATUS_SUCCESS, STATUS_INSUFFICIENT_RESOURCES].contains(&status), "allocation {n}: {status:x}");
+        refused += u32::from(status != STATUS_SUCCESS);
+        if !has_failed {
+            break;
+        }
+    }
+    assert!(refused > 5, "{refused}");
+    clients.finish();
+}
+
+#[test]
+fn a_client_s_call_at_too_high_an_irql_is_caught() {
+    for behaviour in ["calls_above_dispatch_level", "waits_at_dispatch_level", "asks_at_dispatch_level"] {
+        let violation = Clients::new().err(behaviour);
+        assert_eq!(violation.rule, Rule::Irql, "{behaviour}: {violation}");
+        let said = violation.to_string();
+        assert!(said.contains(behaviour), "the backtrace names {behaviour}: {said}");
+    }
+}
+
+#[test]
 fn the_driver_is_not_unloaded_under_a_client() {
-    let Clients { bed, client } = Clients::new();
-    let clients = Clients { bed, client };
+    let clients = Clients::new();
     clients.act("gets_the_interface");
     let Clients { bed, client } = clients;
     assert_eq!(bed.machine.unload(&bed.driver), Ok(Unload::Deferred));
