@@ -1,6 +1,7 @@
 //! Deterministic simulation: one scheduler hands a token round the threads of all machines, and time passes when none can run.
 //!
-//! A thread of a simulation runs alone until it waits, or comes to a kernel call at which the seed says that another one goes on.
+//! A thread of a simulation runs alone until it waits, or comes to a kernel call at which its [`Schedule`] says that another one
+//! goes on.
 //! Waits of the harness go through [`Condvar`], its clock is [`now`]. On threads outside any simulation both are the host's.
 
 use std::any::Any;
@@ -37,12 +38,36 @@ impl Random {
     }
 }
 
-/// At one of so many kernel calls another thread may go on.
+/// At one of so many kernel calls another thread may go on, in a [`Schedule::Random`] one.
 const PREEMPTION: u64 = 12;
+
+/// How often, at most, a thread loses its priority, in a [`Schedule::Priorities`]: at one of 2 to the power of so many kernel calls.
+const LOSSES: u64 = 11;
+
+/// Who goes on where several threads can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Any of them, and now and then another one in the middle.
+    Random,
+    /// The one of the highest priority. Priorities are drawn when threads start, and a thread loses its own, now and then, in the
+    /// middle: it goes on when no other can. So one thread may stand still at an unlucky place for as long as others have
+    /// anything to do (probabilistic concurrency testing, Burckhardt and others, 2010).
+    Priorities,
+}
+
+impl Schedule {
+    /// The one that goes with a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        if seed.is_multiple_of(2) { Self::Priorities } else { Self::Random }
+    }
+}
 
 /// A thread of a simulation.
 struct Task {
     name: String,
+    /// Higher ones go first; of a [`Schedule::Priorities`].
+    priority: i64,
     turn: Arc<parking_lot::Condvar>,
     status: Status,
     timed_out: bool,
@@ -62,6 +87,11 @@ pub type Step = (u64, &'static str);
 
 struct State {
     random: Random,
+    schedule: Schedule,
+    /// Of a [`Schedule::Priorities`]: a thread loses its priority at one of so many kernel calls.
+    loss: u64,
+    /// Below all priorities that there are.
+    lowest: i64,
     now: Duration,
     tasks: BTreeMap<u64, Task>,
     next: u64,
@@ -90,8 +120,35 @@ impl State {
         let id = self.next;
         self.next += 1;
         let turn = Arc::new(parking_lot::Condvar::new());
-        self.tasks.insert(id, Task { name: name.to_owned(), turn, status: Status::Ready, timed_out: false });
+        let priority = match self.schedule {
+            Schedule::Random => 0,
+            Schedule::Priorities => (self.random.next() >> 1).cast_signed(),
+        };
+        let name = name.to_owned();
+        self.tasks.insert(id, Task { name, priority, turn, status: Status::Ready, timed_out: false });
         id
+    }
+
+    /// A thread goes on after all others.
+    fn demote(&mut self, id: u64) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            self.lowest -= 1;
+            task.priority = self.lowest;
+        }
+    }
+
+    /// Whether another thread may go on, at a kernel call of `me`.
+    fn preempts(&mut self, me: u64) -> bool {
+        match self.schedule {
+            Schedule::Random => self.random.below(PREEMPTION) == 0,
+            Schedule::Priorities => {
+                if self.random.below(self.loss) == 0 {
+                    self.demote(me);
+                }
+                let own = self.tasks.get(&me).map(|task| task.priority);
+                self.tasks.values().any(|task| matches!(task.status, Status::Ready) && Some(task.priority) > own)
+            }
+        }
     }
 
     /// Who runs next; time passes if nobody can. None if nobody ever will.
@@ -100,8 +157,12 @@ impl State {
             let is_ready = |task: &Task| matches!(task.status, Status::Ready);
             let ready: Vec<u64> = self.tasks.iter().filter(|(_, task)| is_ready(task)).map(|(id, _)| *id).collect();
             if !ready.is_empty() {
-                let index = self.random.below(ready.len() as u64) as usize;
-                return Some(ready[index]);
+                return match self.schedule {
+                    Schedule::Random => Some(ready[self.random.below(ready.len() as u64) as usize]),
+                    Schedule::Priorities => {
+                        ready.into_iter().max_by_key(|id| self.tasks.get(id).map(|task| task.priority))
+                    }
+                };
             }
             let due = |task: &Task| match task.status {
                 Status::Waiting { until, .. } => until,
@@ -251,7 +312,12 @@ pub fn sleep(time: Duration) {
 /// Lets others run: the thread waits for something that they do, and is not told when.
 pub(crate) fn pause() {
     match task() {
-        Some((scheduler, me)) => scheduler.pass(scheduler.state.lock(), me),
+        Some((scheduler, me)) => {
+            let mut state = scheduler.state.lock();
+            // Else it would wait for one that its own priority keeps from going on.
+            state.demote(me);
+            scheduler.pass(state, me);
+        }
         None => std::thread::yield_now(),
     }
 }
@@ -262,7 +328,7 @@ pub(crate) fn point(name: &'static str) {
     let Some((scheduler, me)) = task() else { return };
     let mut state = scheduler.state.lock();
     state.trace.push((me, name));
-    if state.random.below(PREEMPTION) == 0 {
+    if state.preempts(me) {
         scheduler.pass(state, me);
     }
 }
@@ -429,14 +495,19 @@ pub struct Record {
 }
 
 /// Runs `body` as the first program of a simulation. Machines made in it, and programs started in it, belong to it, and are gone
-/// when it returns. With the same seed the same happens in the same order.
+/// when it returns. With the same seed and schedule the same happens in the same order.
 ///
 /// # Panics
 /// If no thread can ever run again, which is a hang; if `body` leaves threads behind; if it panics.
-pub fn run<T>(seed: u64, body: impl FnOnce() -> T) -> (T, Record) {
+pub fn run<T>(seed: u64, schedule: Schedule, body: impl FnOnce() -> T) -> (T, Record) {
     assert!(!is_simulated(), "a simulation in a simulation");
+    let mut random = Random::new(seed);
+    let loss = 1 << (LOSSES - random.below(8));
     let state = State {
-        random: Random::new(seed),
+        random,
+        schedule,
+        loss,
+        lowest: 0,
         now: Duration::ZERO,
         tasks: BTreeMap::new(),
         next: 0,
@@ -458,7 +529,7 @@ pub fn run<T>(seed: u64, body: impl FnOnce() -> T) -> (T, Record) {
     let result = match result {
         Ok(result) => result,
         Err(panic) => {
-            eprintln!("the simulation of seed {seed} has failed after {:?}", state.now);
+            eprintln!("the simulation of seed {seed} ({schedule:?}) has failed after {:?}", state.now);
             panic::resume_unwind(panic)
         }
     };

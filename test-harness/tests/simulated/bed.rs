@@ -10,7 +10,7 @@ use san_proxy::{AddressFamily, Backlog, Provider, StreamConnection, StreamListen
 use test_harness::device::HarnessDevice;
 use test_harness::machine::{Builder, Process};
 use test_harness::network::simulated::{Attachment, Simulated};
-use test_harness::simulation::{self, Record};
+use test_harness::simulation::{self, Record, Schedule};
 use test_harness::wsk::Completions;
 use test_harness::{Driver, Machine};
 
@@ -35,11 +35,12 @@ pub(crate) fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
-/// Runs `body` by a seed, with a network of that seed.
+/// Runs `body` by a seed, with a network and a schedule of that seed.
 pub(crate) fn simulate(seed: u64, body: impl FnOnce(&Arc<Simulated>)) -> Record {
     image();
-    println!("seed {seed}");
-    let ((), record) = simulation::run(seed, || body(&Simulated::new(seed)));
+    let schedule = Schedule::of(seed);
+    println!("seed {seed}: {schedule:?}");
+    let ((), record) = simulation::run(seed, schedule, || body(&Simulated::new(seed)));
     record
 }
 

@@ -30,7 +30,7 @@ const ENDS: [NtStatus; 5] = [
     NtStatus::PIPE_DISCONNECTED,
 ];
 
-fn random(state: &mut u64, bound: u64) -> u64 {
+pub(crate) fn random(state: &mut u64, bound: u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
     *state ^= *state << 17;

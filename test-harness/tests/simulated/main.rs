@@ -7,5 +7,6 @@
 mod bed;
 mod concurrency;
 mod replay;
+mod san_concurrency;
 mod sessions;
 mod streams;

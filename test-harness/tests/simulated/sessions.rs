@@ -19,8 +19,8 @@ const HOUR: Duration = Duration::from_hours(1);
 const POSTED: usize = 4;
 
 /// One side of a session, with its receives.
-struct Side {
-    endpoint: SanEndpoint,
+pub(crate) struct Side {
+    pub(crate) endpoint: SanEndpoint,
     region: Region,
     size: usize,
     receives: Vec<Pending<Result<usize, san_proxy::Error>>>,
@@ -66,7 +66,12 @@ fn session(first: &Host, near: &Provider, second: &Host, far: &Provider, size: u
 }
 
 /// Two machines, a handle of each, and a session between them.
-fn with_session(network: &Arc<Simulated>, link: Link, size: usize, body: impl FnOnce(&Host, &Host, Side, Side)) {
+pub(crate) fn with_session(
+    network: &Arc<Simulated>,
+    link: Link,
+    size: usize,
+    body: impl FnOnce(&Host, &Host, Side, Side),
+) {
     let (first, second) = (Host::boot(network, 1), Host::boot(network, 2));
     network.set_link(&first.attachment, &second.attachment, link);
     let (near, far) = (first.open(), second.open());
