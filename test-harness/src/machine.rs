@@ -417,7 +417,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether the transport is ready: WskCaptureProviderNPI waits until it is. It is from the start, unless this says no.
+    /// Whether the provider is attached, its transport ready: WskCaptureProviderNPI waits until it is. It is from the start, unless
+    /// this says no. One that detaches later waits for its clients: whoever has captured its NPI has it until it is released.
     pub fn set_ready(&self, ready: bool) {
         self.wsk.readiness.set_ready(ready);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use san_protocol::ProviderState;
 use san_proxy::{AddressFamily, Backlog, Provider, StreamConnection, StreamListener};
 use test_harness::device::HarnessDevice;
-use test_harness::machine::{Builder, Process};
+use test_harness::machine::{Builder, Process, Unload};
 use test_harness::network::simulated::{Attachment, Simulated};
 use test_harness::simulation::{self, Record, Schedule};
 use test_harness::wsk::Completions;
@@ -101,6 +101,13 @@ impl Host {
     /// The machine's address with a port that the system chooses.
     pub(crate) fn any(&self) -> SocketAddr {
         SocketAddr::new(self.ip, 0)
+    }
+
+    /// Unloads the driver, of which no handle is open, and loads it again.
+    pub(crate) fn reload(&mut self) {
+        assert_eq!(self.machine.unload(&self.driver), Ok(Unload::Done));
+        check(&self.machine);
+        self.driver = self.machine.load(image(), "sanwsk").expect("the driver loads again");
     }
 
     /// Ends the process and unloads the driver: nothing may be left behind.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use san_protocol::ProviderState;
 use san_proxy::{
     AddressFamily, Backlog, Error, NtStatus, Pending, Receive, StreamConnection, StreamListener, Transfer, WsaError,
 };
@@ -367,6 +368,34 @@ fn a_transport_that_is_late_is_waited_for() {
         drop(near);
         first.finish();
         // One whose transport never comes goes all the same.
+        second.finish();
+    });
+}
+
+#[test]
+fn a_provider_that_detaches_serves_whoever_has_captured_it_and_nobody_after() {
+    simulate_all(6, |network| {
+        let (mut first, second) = (Host::boot(network, 1), Host::boot(network, 2));
+        let (near, far) = (first.open(), second.open());
+        let (client, server) = connected(&near, &second, &far);
+        first.machine.network().set_ready(false);
+        client.send(b"as before").expect("sends");
+        assert_eq!(server.receive_all(vec![0; 9]).buffer, b"as before");
+        let (listener, address) = listening(&second, &far, 2);
+        let further = stream()(&near);
+        further.connect(address, None).expect("the NPI is captured");
+        assert_eq!(near.status().expect("status").provider, ProviderState::Ready);
+        // The driver's unload is what the provider waits for. Its next load has none to capture, until there is one again.
+        drop((client, further, near));
+        first.reload();
+        let near = first.open();
+        assert_eq!(failed(StreamConnection::create(&near, AddressFamily::INET)).0, NtStatus::DEVICE_NOT_READY);
+        assert_eq!(near.status().expect("status").provider, ProviderState::Capturing);
+        first.machine.network().set_ready(true);
+        first.wait_for_provider();
+        stream()(&near).connect(address, None).expect("it is back");
+        drop((server, listener, near, far));
+        first.finish();
         second.finish();
     });
 }
