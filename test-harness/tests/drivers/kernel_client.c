@@ -277,9 +277,9 @@ BEHAVIOUR(sends_and_receives_on_a_stream) {
     TRY(Wait(&Pair.Two, San.Disconnect(Pair.Client, Pair.Two.Operation, Pair.Near, 0)));
     TRY(Wait(&Pair.One, San.Receive(Pair.Client, Pair.One.Operation, Pair.Far, Pair.To, 10, 1, 0)));
     CHECK(Pair.One.Information == 0);
-    CHECK(Wait(&Pair.Two, San.Send(Pair.Client, Pair.Two.Operation, Pair.Near, Pair.From, 0, 1)) == STATUS_PIPE_DISCONNECTED);
+    EXPECT(Send, STATUS_PIPE_DISCONNECTED, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Near, Pair.From, 0, 1);
     TRY(Wait(&Pair.One, San.Close(Pair.Client, Pair.One.Operation, Pair.Far)));
-    CHECK(San.Close(Pair.Client, Pair.One.Operation, Pair.Far) == STATUS_INVALID_HANDLE);
+    EXPECT(Close, STATUS_INVALID_HANDLE, NULL, Pair.Client, Pair.One.Operation, Pair.Far);
     return Closed(&Pair);
 }
 
@@ -305,10 +305,9 @@ BEHAVIOUR(sends_and_receives_messages) {
     TRY(Wait(&Pair.Three, Receive));
     CHECK(Pair.Three.Information == 0);
     /* A receive that is too short for the longest message; memory that is none. */
-    CHECK(Wait(&Pair.Two, San.Receive(Pair.Client, Pair.Two.Operation, Pair.Far, Pair.To, 1, LENGTH - 1, 0)) ==
-          STATUS_INVALID_BUFFER_SIZE);
-    CHECK(San.Receive(Pair.Client, Pair.Two.Operation, Pair.Far, Pair.To, 1, LENGTH, 0) == STATUS_ACCESS_VIOLATION);
-    CHECK(San.Send(Pair.Client, Pair.Two.Operation, Pair.Near, NULL, 0, 1) == STATUS_INVALID_PARAMETER);
+    EXPECT(Receive, STATUS_INVALID_BUFFER_SIZE, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Far, Pair.To, 1, LENGTH - 1, 0);
+    EXPECT(Receive, STATUS_ACCESS_VIOLATION, NULL, Pair.Client, Pair.Two.Operation, Pair.Far, Pair.To, 1, LENGTH, 0);
+    EXPECT(Send, STATUS_INVALID_PARAMETER, NULL, Pair.Client, Pair.Two.Operation, Pair.Near, NULL, 0, 1);
     TRY(Wait(&Pair.Two, San.Disconnect(Pair.Client, Pair.Two.Operation, Pair.Near, 0)));
     return Closed(&Pair);
 }
@@ -338,9 +337,8 @@ BEHAVIOUR(sends_and_receives_registered_memory) {
     TRY(Wait(&Pair.Three, Receive));
     CHECK(Pair.Three.Information == HALF && Same(Bytes(Pair.From) + 4000, Bytes(Pair.To), HALF));
     /* Not registered for this; not inside. */
-    CHECK(Wait(&Pair.Two, San.SendRegistered(Pair.Client, Pair.Two.Operation, Pair.Far, 2, 0, 1)) == STATUS_ACCESS_VIOLATION);
-    CHECK(Wait(&Pair.Two, San.SendRegistered(Pair.Client, Pair.Two.Operation, Pair.Near, 1, LENGTH, 1)) ==
-          STATUS_ACCESS_VIOLATION);
+    EXPECT(SendRegistered, STATUS_ACCESS_VIOLATION, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Far, 2, 0, 1);
+    EXPECT(SendRegistered, STATUS_ACCESS_VIOLATION, &Pair.Two, Pair.Client, Pair.Two.Operation, Pair.Near, 1, LENGTH, 1);
     CHECK(Source.Completions == 0);
     TRY(Wait(&Pair.Two, San.DeregisterMemory(Pair.Client, Pair.Two.Operation, Pair.Near, 1)));
     TRY(Wait(&Source, STATUS_PENDING));
@@ -364,10 +362,10 @@ BEHAVIOUR(rejects_a_connection) {
     Accept = San.Accept(Pair.Client, Pair.One.Operation, Pair.Listener, &Accepted);
     Connect = San.Connect(Pair.Client, Pair.Two.Operation, Pair.Near, &Pair.Address, 20000);
     TRY(Wait(&Pair.One, Accept));
-    CHECK(San.Decide(Pair.Client, Accepted.Endpoint, 7) == STATUS_INVALID_PARAMETER);
+    EXPECT(Decide, STATUS_INVALID_PARAMETER, NULL, Pair.Client, Accepted.Endpoint, 7);
     TRY(San.Decide(Pair.Client, Accepted.Endpoint, SanWskDecisionReject));
     CHECK(Wait(&Pair.Two, Connect) == STATUS_CONNECTION_REFUSED);
-    CHECK(San.Decide(Pair.Client, Accepted.Endpoint, SanWskDecisionAccept) == STATUS_INVALID_HANDLE);
+    EXPECT(Decide, STATUS_INVALID_HANDLE, NULL, Pair.Client, Accepted.Endpoint, SanWskDecisionAccept);
     return Closed(&Pair);
 }
 
@@ -725,14 +723,14 @@ BEHAVIOUR(asks_at_dispatch_level) {
 
 static NTSTATUS CancelAccept(PAIR *Pair) {
     SANWSK_ACCEPT_REPLY Accepted;
-    CHECK(San.CancelOperation(Pair->One.Operation) == STATUS_NOT_FOUND);
+    EXPECT(CancelOperation, STATUS_NOT_FOUND, NULL, Pair->One.Operation);
     CHECK(San.Accept(Pair->Client, Pair->One.Operation, Pair->Listener, &Accepted) == STATUS_PENDING);
-    CHECK(San.Accept(Pair->Client, Pair->One.Operation, Pair->Listener, &Accepted) == STATUS_DEVICE_BUSY);
+    EXPECT(Accept, STATUS_DEVICE_BUSY, NULL, Pair->Client, Pair->One.Operation, Pair->Listener, &Accepted);
     Moment();
     CHECK(Pair->One.Completions > 0 && Pair->One.Status == STATUS_SUCCESS);
     TRY(San.CancelOperation(Pair->One.Operation));
     CHECK(Wait(&Pair->One, STATUS_PENDING) == STATUS_CANCELLED);
-    CHECK(San.CancelOperation(Pair->One.Operation) == STATUS_NOT_FOUND);
+    EXPECT(CancelOperation, STATUS_NOT_FOUND, NULL, Pair->One.Operation);
     return STATUS_SUCCESS;
 }
 
@@ -785,7 +783,7 @@ BEHAVIOUR(closes_with_operations_outstanding) {
         if (Waits) {
             /* A close that waits has all completions behind it. */
             TRY(San.CloseClient(Pair.Client, NULL));
-            CHECK(San.CloseClient(Pair.Client, NULL) == STATUS_INVALID_HANDLE);
+            EXPECT(CloseClient, STATUS_INVALID_HANDLE, NULL, Pair.Client, NULL);
             FreePair(&Pair);
         } else {
             TRY(Closed(&Pair));
@@ -915,7 +913,7 @@ BEHAVIOUR(completes_irps) {
     TRY(Connected(&Pair, FALSE));
     CHECK((Operation = ExAllocatePool2(POOL_FLAG_NON_PAGED, San.OperationSize, TAG)) != NULL);
     CHECK((Irp = IoAllocateIrp(1, FALSE)) != NULL);
-    CHECK(San.InitializeIrpOperation(Operation, NULL) == STATUS_INVALID_PARAMETER);
+    EXPECT(InitializeIrpOperation, STATUS_INVALID_PARAMETER, NULL, Operation, NULL);
     TRY(San.InitializeIrpOperation(Operation, Irp));
     /* Success. */
     Prepare(Irp, &Event);
@@ -926,7 +924,7 @@ BEHAVIOUR(completes_irps) {
     CHECK(Same(Bytes(Pair.From), Bytes(Pair.To), 1000));
     /* A function that does not begin leaves it as it is. */
     Prepare(Irp, &Event);
-    CHECK(San.Receive(Pair.Client, Operation, 12345, Pair.To, 0, 1000, 0) == STATUS_INVALID_HANDLE);
+    EXPECT(Receive, STATUS_INVALID_HANDLE, NULL, Pair.Client, Operation, 12345, Pair.To, 0, 1000, 0);
     CHECK(Irp->CurrentLocation == 2);
     /* Cancelled while it waits, and before. */
     CHECK(San.Receive(Pair.Client, Operation, Pair.Far, Pair.To, 0, 1000, 0) == STATUS_PENDING);
@@ -937,7 +935,7 @@ BEHAVIOUR(completes_irps) {
     CHECK(Irp->IoStatus.Status == STATUS_CANCELLED);
     Prepare(Irp, &Event);
     CHECK(!IoCancelIrp(Irp));
-    CHECK(San.Receive(Pair.Client, Operation, Pair.Far, Pair.To, 0, 1000, 0) == STATUS_CANCELLED);
+    EXPECT(Receive, STATUS_CANCELLED, NULL, Pair.Client, Operation, Pair.Far, Pair.To, 0, 1000, 0);
     CHECK(Irp->CurrentLocation == 2 && !KeReadStateEvent(&Event));
     CHECK((IoGetNextIrpStackLocation(Irp)->Control & SL_PENDING_RETURNED) == 0);
     TRY(Closed(&Pair));

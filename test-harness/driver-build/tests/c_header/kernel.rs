@@ -94,6 +94,16 @@ fn check(case: &str, header: &str, arch: Arch) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
+#[test]
+fn the_sample_in_c_compiles_for_every_processor() {
+    let sample = driver_build::workspace_root().join("samples/block/block.c");
+    for arch in [Arch::X64, Arch::Arm64] {
+        let mut clang = kernel_c_compiler(ToolchainSource::Any, arch).expect("the driver's compiler");
+        let output = clang.arg("-fsyntax-only").arg(&sample).output().expect("clang runs");
+        assert!(output.status.success(), "{}: {}", arch.name(), String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 fn header() -> String {
     fs::read_to_string(super::include().join("sanwsk_kernel.h")).expect("the header")
 }
