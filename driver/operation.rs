@@ -12,7 +12,8 @@ use core::cell::{Cell, UnsafeCell};
 use core::ffi::c_void;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
+use san_core::concurrent::Parties;
 use san_core::san::Sending;
 use san_protocol::NtStatus;
 use san_protocol::wire::HEADER_SIZE;
@@ -63,7 +64,7 @@ pub(crate) struct Operation {
     timer: Timer,
     timer_set: Cell<bool>,
     expired: AtomicBool,
-    parties: AtomicU32,
+    parties: Parties,
     outcome: Cell<Outcome>,
     then: Cell<Option<Then>>,
     arguments: UnsafeCell<Arguments>,
@@ -96,7 +97,7 @@ impl Operation {
             timer_set: Cell::new(false),
             expired: AtomicBool::new(false),
             // The owner, and who may cancel it.
-            parties: AtomicU32::new(2),
+            parties: Parties::new(2),
             outcome: Cell::new(Outcome { status: NtStatus::UNSUCCESSFUL, information: 0 }),
             then: Cell::new(None),
             arguments: UnsafeCell::new(Arguments {
@@ -199,7 +200,7 @@ impl Operation {
     /// The caller is a party, and leaves once.
     unsafe fn leave(operation: NonNull<Self>) {
         // SAFETY: a party keeps the operation alive until it has left.
-        if unsafe { operation.as_ref() }.parties.fetch_sub(1, Ordering::AcqRel) != 1 {
+        if !unsafe { operation.as_ref() }.parties.leave() {
             return;
         }
         // SAFETY: every party has left: it is moved out before the issuer is told, and the space goes.
@@ -236,7 +237,7 @@ impl Pending {
     /// Has the operation cancelled after that many milliseconds; once for an operation. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn expire_after(&self, milliseconds: u32) {
         self.timer_set.set(true);
-        self.parties.fetch_add(1, Ordering::AcqRel);
+        self.parties.join();
         // SAFETY: once for an operation, which does not move.
         unsafe { self.timer.initialize(Operation::expire, self.0.as_ptr().cast()) };
         // SAFETY: just initialized; the operation stays until the DPC has left or the timer has been taken back.
@@ -296,7 +297,7 @@ impl Pending {
 
     /// Lets somebody look at the operation who may outlive its owner.
     pub(crate) fn observe(&self) -> Observer {
-        self.parties.fetch_add(1, Ordering::AcqRel);
+        self.parties.join();
         Observer(self.0)
     }
 

@@ -8,7 +8,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use san_core::concurrent::Cancelable;
 use san_protocol::{NtStatus, kernel};
 use wdk_sys::STATUS_NOT_FOUND;
 
@@ -18,15 +18,6 @@ enum Notice {
     Callback(kernel::Completion, *mut c_void),
     Irp(ClientIrp),
 }
-
-/// Not under way.
-const IDLE: u32 = 0;
-/// Under way, and not to be cancelled (any more).
-const BEGUN: u32 = 1;
-/// Under way, and to be cancelled by whoever changes this.
-const CANCELABLE: u32 = 2;
-/// Somebody cancels it, or has.
-const CANCELLED: u32 = 3;
 
 /// There is nothing to cancel (any more).
 const NOT_FOUND: NtStatus = NtStatus(STATUS_NOT_FOUND);
@@ -38,7 +29,7 @@ const SIGNATURE: u32 = u32::from_le_bytes(*b"SanO");
 #[repr(C)]
 pub(super) struct Memory {
     signature: u32,
-    state: AtomicU32,
+    state: Cancelable,
     notice: Notice,
     /// Whose it is, while it is under way; none for that one's end.
     handle: Cell<Option<Shared<Handle>>>,
@@ -79,7 +70,7 @@ impl Call {
         let memory = Self::aligned(memory)?;
         let initial = Memory {
             signature: SIGNATURE,
-            state: AtomicU32::new(IDLE),
+            state: Cancelable::new(),
             notice,
             handle: Cell::new(None),
             reply: Cell::new(Reply::NONE),
@@ -145,8 +136,9 @@ impl Call {
     /// `STATUS_DEVICE_BUSY`: something is under way already.
     pub(super) fn begin(self, handle: Option<Shared<Handle>>, reply: Reply) -> Result<(), NtStatus> {
         let memory = self.memory();
-        let was = memory.state.compare_exchange(IDLE, BEGUN, Ordering::AcqRel, Ordering::Acquire);
-        was.map_err(|_| NtStatus::DEVICE_BUSY)?;
+        if !memory.state.begin() {
+            return Err(NtStatus::DEVICE_BUSY);
+        }
         memory.handle.set(handle);
         memory.reply.set(reply);
         match memory.notice {
@@ -164,7 +156,7 @@ impl Call {
             Notice::Irp(irp) => irp.take_back(),
         }
         let handle = memory.handle.take();
-        memory.state.store(IDLE, Ordering::Release);
+        memory.state.end();
         drop(handle);
     }
 
@@ -201,12 +193,12 @@ impl Call {
     /// `STATUS_CANCELLED`: its IRP is cancelled already.
     pub(crate) fn mark_cancelable(self) -> Result<(), NtStatus> {
         let memory = self.memory();
-        memory.state.store(CANCELABLE, Ordering::Release);
         match memory.notice {
-            Notice::Callback(..) => Ok(()),
-            Notice::Irp(irp) => irp.mark_cancelable(Self::cancel_irp, self.0.as_ptr().cast()).inspect_err(|_| {
-                memory.state.store(BEGUN, Ordering::Release);
-            }),
+            Notice::Callback(..) => {
+                memory.state.allow();
+                Ok(())
+            }
+            Notice::Irp(irp) => irp.mark_cancelable(Self::cancel_irp, self.0.as_ptr().cast()),
         }
     }
 
@@ -214,9 +206,7 @@ impl Call {
     pub(crate) fn unmark_cancelable(self) -> bool {
         let memory = self.memory();
         match memory.notice {
-            Notice::Callback(..) => {
-                memory.state.compare_exchange(CANCELABLE, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok()
-            }
+            Notice::Callback(..) => memory.state.revoke(),
             Notice::Irp(irp) => irp.unmark_cancelable(),
         }
     }
@@ -230,9 +220,10 @@ impl Call {
             Notice::Irp(_) => return Err(NtStatus::NOT_SUPPORTED),
             Notice::Callback(..) => {}
         }
-        let was = memory.state.compare_exchange(CANCELABLE, CANCELLED, Ordering::AcqRel, Ordering::Acquire);
-        was.map_err(|_| NOT_FOUND)?;
-        // SAFETY: whoever makes it CANCELLED is the one who does this, and `unmark_cancelable` has not said that none may.
+        if !memory.state.claim() {
+            return Err(NOT_FOUND);
+        }
+        // SAFETY: whoever has claimed it is the one who does this, and `unmark_cancelable` has not said that none may.
         unsafe { Operation::cancel(self.space()) };
         Ok(())
     }
@@ -253,7 +244,7 @@ impl Call {
     pub(crate) fn complete(self, status: NtStatus, information: usize) {
         let memory = self.memory();
         let (notice, handle) = (memory.notice, memory.handle.take());
-        memory.state.store(IDLE, Ordering::Release);
+        memory.state.end();
         match notice {
             Notice::Callback(completion, context) => {
                 // SAFETY: the client's callback, with what it gave for it.

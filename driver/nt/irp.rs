@@ -4,7 +4,7 @@
 use core::cell::{Cell, UnsafeCell};
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU32, Ordering};
+use san_core::concurrent::Rounds;
 use san_protocol::NtStatus;
 use wdk_sys::ntddk::{IoCancelIrp, IoInitializeIrp};
 use wdk_sys::{
@@ -45,9 +45,6 @@ struct IrpMemory {
 /// Called when a round has ended, at any IRQL <= DISPATCH_LEVEL and possibly inside the WSK provider.
 type Continuation = unsafe fn(context: *const c_void, outcome: Outcome);
 
-/// Bit of `state` that says: cancelled. The bits below count the parties of the round.
-const CANCELLED: u32 = 1 << 31;
-
 /// An IRP that is used for one WSK call after the other.
 ///
 /// Each use is a *round* with up to three kinds of parties: the issuer until the WSK function has returned, the completion
@@ -55,12 +52,12 @@ const CANCELLED: u32 = 1 << 31;
 /// reused nor freed. So `IoCancelIrp` never meets an IRP that is gone, and nothing ever waits.
 pub(crate) struct WskIrp {
     memory: UnsafeCell<IrpMemory>,
-    state: AtomicU32,
+    rounds: Rounds,
     outcome: Cell<Outcome>,
     continuation: Cell<Option<(Continuation, *const c_void)>>,
 }
 
-// SAFETY: `state` counts who may touch the other fields: the issuer before the round, the completion routine while it is a
+// SAFETY: `rounds` counts who may touch the other fields: the issuer before the round, the completion routine while it is a
 // party (it alone writes `outcome`), and the last party to leave.
 unsafe impl Sync for WskIrp {}
 // SAFETY: between rounds it is plain memory.
@@ -70,7 +67,7 @@ impl WskIrp {
     pub(crate) const fn new() -> Self {
         Self {
             memory: UnsafeCell::new(IrpMemory { irp: MaybeUninit::uninit(), location: MaybeUninit::uninit() }),
-            state: AtomicU32::new(0),
+            rounds: Rounds::new(),
             outcome: Cell::new(Outcome::failed(NtStatus::UNSUCCESSFUL)),
             continuation: Cell::new(None),
         }
@@ -96,48 +93,38 @@ impl WskIrp {
         // SAFETY: no round is under way, so the memory is this call's own.
         let irp = unsafe { self.prepare() };
         // From here on a canceller may join.
-        let before = self.state.fetch_add(2, Ordering::AcqRel);
-        let called = if before & CANCELLED == 0 { call(irp) } else { None };
+        let begins = self.rounds.begin();
+        let called = if begins { call(irp) } else { None };
         if called.is_none() {
-            let status = if before & CANCELLED == 0 { NtStatus::NOT_SUPPORTED } else { NtStatus::CANCELLED };
+            let status = if begins { NtStatus::NOT_SUPPORTED } else { NtStatus::CANCELLED };
             self.outcome.set(Outcome::failed(status));
-            self.leave();
-        } else if self.state.load(Ordering::Acquire) & CANCELLED != 0 {
+            // The completion's party; the issuer still is one.
+            let _ = self.rounds.leave();
+        } else if self.rounds.is_cancelled() {
             // Cancelled between joining and handing over: the provider may not have seen it.
             // SAFETY: the issuer is a party still, so the IRP is there.
             unsafe { IoCancelIrp(irp) };
         }
-        if self.leave() { Round::Ended(self.outcome.get()) } else { Round::Pending }
+        if self.rounds.leave() { Round::Ended(self.outcome.get()) } else { Round::Pending }
     }
 
     /// Cancels the round that is under way, and all later ones. Any number of times, from anywhere; nothing is waited for.
     ///
     /// The caller makes sure that `self` is not freed meanwhile. IRQL <= DISPATCH_LEVEL.
     pub(crate) fn cancel(&self) {
-        let mut state = self.state.fetch_or(CANCELLED, Ordering::AcqRel) | CANCELLED;
-        while state != CANCELLED {
-            match self.state.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    // SAFETY: initialized when the round began, and kept by this party.
-                    unsafe { IoCancelIrp(self.memory.get().cast()) };
-                    if self.leave() {
-                        self.continue_round();
-                    }
-                    return;
-                }
-                Err(changed) => state = changed,
-            }
+        if !self.rounds.cancel() {
+            return;
+        }
+        // SAFETY: initialized when the round began, and kept by this party.
+        unsafe { IoCancelIrp(self.memory.get().cast()) };
+        if self.rounds.leave() {
+            self.continue_round();
         }
     }
 
     /// Whether [`WskIrp::cancel`] has been called.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.state.load(Ordering::Acquire) & CANCELLED != 0
-    }
-
-    /// A party leaves; true for the last one.
-    fn leave(&self) -> bool {
-        (self.state.fetch_sub(1, Ordering::AcqRel) & !CANCELLED) == 1
+        self.rounds.is_cancelled()
     }
 
     fn continue_round(&self) {
@@ -183,7 +170,7 @@ impl WskIrp {
         #[expect(clippy::cast_possible_truncation, reason = "ULONG_PTR is as wide as usize")]
         let information = io_status.Information as usize;
         this.outcome.set(Outcome { status: NtStatus(status), information });
-        if this.leave() {
+        if this.rounds.leave() {
             this.continue_round();
         }
         STATUS_MORE_PROCESSING_REQUIRED

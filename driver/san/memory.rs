@@ -5,7 +5,7 @@ use crate::handle::Handle;
 use crate::parameters;
 use crate::statistics::{Limit, STATISTICS};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use san_core::concurrent::Budget;
 use san_protocol::NtStatus;
 use wdk_sys::MDL;
 
@@ -32,8 +32,8 @@ impl LockedMemory {
 /// How much memory is registered; of a handle, or of all.
 #[derive(Debug)]
 pub(crate) struct PinnedMemory {
-    regions: AtomicU32,
-    bytes: AtomicU64,
+    regions: Budget,
+    bytes: Budget,
 }
 
 /// Of all handles.
@@ -41,15 +41,16 @@ pub(crate) static PINNED: PinnedMemory = PinnedMemory::new();
 
 impl PinnedMemory {
     pub(crate) const fn new() -> Self {
-        Self { regions: AtomicU32::new(0), bytes: AtomicU64::new(0) }
+        Self { regions: Budget::new(), bytes: Budget::new() }
     }
 
     pub(crate) fn regions(&self) -> u32 {
-        self.regions.load(Ordering::Relaxed)
+        // As many as a parameter of 32 bits allows.
+        u32::try_from(self.regions.taken()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.taken()
     }
 
     /// Counts a region in, unless that goes past a limit, which is given back.
@@ -59,22 +60,19 @@ impl PinnedMemory {
         (regions, most_regions): (Limit, u32),
         (pinned, most_bytes): (Limit, u64),
     ) -> Result<(), Limit> {
-        let before = self.regions.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let passed = if before >= most_regions {
-            regions
-        } else if bytes_before.saturating_add(bytes) > most_bytes {
-            pinned
-        } else {
-            return Ok(());
-        };
-        self.release(bytes);
-        Err(passed)
+        if !self.regions.take(1, most_regions.into()) {
+            return Err(regions);
+        }
+        if !self.bytes.take(bytes, most_bytes) {
+            self.regions.give_back(1);
+            return Err(pinned);
+        }
+        Ok(())
     }
 
     fn release(&self, bytes: u64) {
-        self.regions.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.regions.give_back(1);
+        self.bytes.give_back(bytes);
     }
 }
 

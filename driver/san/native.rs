@@ -18,7 +18,8 @@ use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
+use san_core::concurrent::Budget;
 use san_core::id_table::{CAPACITY, IdTable};
 use san_protocol::NtStatus;
 use wdk_sys::{PIRP, WDFDEVICE, WDFWORKITEM};
@@ -314,7 +315,7 @@ impl NativeListener {
 /// Endpoints whose peers are in their hand-shake: nobody else may know them, and unload ends them.
 static HANDSHAKES: SpinLock<IdTable<Shared<Endpoint>>> = SpinLock::new(IdTable::new(CAPACITY));
 
-static HANDSHAKE_COUNT: AtomicU32 = AtomicU32::new(0);
+static HANDSHAKE_COUNT: Budget = Budget::new();
 
 /// Draws the generations of the table's ids.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
@@ -325,13 +326,13 @@ pub(super) struct HandshakeUse(u64);
 impl HandshakeUse {
     /// A place, if there is one left. IRQL <= DISPATCH_LEVEL.
     pub(super) fn acquire() -> Option<Self> {
-        if HANDSHAKE_COUNT.fetch_add(1, Ordering::Relaxed) < parameters::get().handshakes {
+        if HANDSHAKE_COUNT.take(1, parameters::get().handshakes.into()) {
             let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
             if let Ok(id) = HANDSHAKES.lock().reserve(generation) {
                 return Some(Self(id));
             }
+            HANDSHAKE_COUNT.give_back(1);
         }
-        HANDSHAKE_COUNT.fetch_sub(1, Ordering::Relaxed);
         STATISTICS.handshake_refused();
         None
     }
@@ -345,7 +346,7 @@ impl Drop for HandshakeUse {
     fn drop(&mut self) {
         let endpoint = HANDSHAKES.lock().remove(self.0);
         drop(endpoint);
-        HANDSHAKE_COUNT.fetch_sub(1, Ordering::Relaxed);
+        HANDSHAKE_COUNT.give_back(1);
     }
 }
 
@@ -357,5 +358,6 @@ pub(super) fn begin_handshake(id: u64, endpoint: &Shared<Endpoint>) -> bool {
 
 /// How many peers are in their hand-shake. Any IRQL.
 pub(crate) fn handshakes() -> u32 {
-    HANDSHAKE_COUNT.load(Ordering::Relaxed)
+    // As many as a parameter of 32 bits allows.
+    u32::try_from(HANDSHAKE_COUNT.taken()).unwrap_or(u32::MAX)
 }

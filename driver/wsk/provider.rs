@@ -9,7 +9,7 @@ use crate::wdf;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use san_core::concurrent::Budget;
 use san_protocol::{NtStatus, ProviderState, StatusReply};
 use wsk_bindings::{
     MAKE_WSK_VERSION, NPI_WSK_INTERFACE_ID, WSK_CLIENT_DISPATCH, WSK_CLIENT_NPI, WSK_EVENT_ACCEPT,
@@ -26,7 +26,7 @@ pub(crate) static PROVIDER: Provider = Provider {
     registration: UnsafeCell::new(MaybeUninit::uninit()),
     capture: SpinLock::new(Capture::Unregistered),
     uses: Rundown::new(),
-    endpoints: AtomicU32::new(0),
+    endpoints: Budget::new(),
 };
 
 /// How far the capture has come.
@@ -47,7 +47,7 @@ pub(crate) struct Provider {
     registration: UnsafeCell<MaybeUninit<WSK_REGISTRATION>>,
     capture: SpinLock<Capture>,
     uses: Rundown,
-    endpoints: AtomicU32,
+    endpoints: Budget,
 }
 
 // SAFETY: `registration` is WSK's own between register and deregister; the rest synchronizes itself.
@@ -174,10 +174,9 @@ impl Provider {
 
     /// Counts an endpoint in, unless there are as many as there may be.
     fn count_endpoint(&self) -> Result<(), NtStatus> {
-        if self.endpoints.fetch_add(1, Ordering::Relaxed) < parameters::get().endpoints {
+        if self.endpoints.take(1, parameters::get().endpoints.into()) {
             return Ok(());
         }
-        self.endpoints.fetch_sub(1, Ordering::Relaxed);
         STATISTICS.limit_hit(Limit::Endpoints);
         Err(NtStatus::TOO_MANY_OPENED_FILES)
     }
@@ -190,7 +189,8 @@ impl Provider {
             Capture::Failed(status) => (ProviderState::Failed, status, 0),
             Capture::Ended => (ProviderState::Failed, NtStatus::DEVICE_NOT_READY, 0),
         };
-        let endpoints = self.endpoints.load(Ordering::Relaxed);
+        // As many as a parameter of 32 bits allows.
+        let endpoints = u32::try_from(self.endpoints.taken()).unwrap_or(u32::MAX);
         StatusReply { provider: provider as u32, capture_status: capture_status.0, wsk_version, endpoints }
     }
 
@@ -234,6 +234,6 @@ impl Drop for ProviderUse {
         if !self.endpoint {
             return;
         }
-        PROVIDER.endpoints.fetch_sub(1, Ordering::Relaxed);
+        PROVIDER.endpoints.give_back(1);
     }
 }

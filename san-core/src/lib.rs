@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod address_map;
 pub mod backlog;
+pub mod concurrent;
 pub mod connect_failure;
 pub mod connection;
 pub mod id_table;

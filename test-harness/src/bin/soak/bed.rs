@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use san_protocol::ProviderState;
+use san_protocol::{NtStatus, ProviderState};
 use san_proxy::Provider;
 use test_harness::device::HarnessDevice;
 use test_harness::machine::{Stats, Unload};
@@ -75,6 +75,16 @@ fn free_port() -> Option<u16> {
     ports.find(|port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port)).is_ok())
 }
 
+/// Asks again while the refusals hit the asking.
+fn asked<T>(mut ask: impl FnMut() -> Result<T, san_proxy::Error>) -> Result<T, san_proxy::Error> {
+    loop {
+        match ask() {
+            Err(error) if error.status() == NtStatus::INSUFFICIENT_RESOURCES => {}
+            answer => return answer,
+        }
+    }
+}
+
 impl Bed {
     pub(crate) fn new(image: &Path, seed: u64) -> Result<Self, Failure> {
         let native = free_port().ok_or("no port is free")?;
@@ -106,8 +116,8 @@ impl Bed {
 
     /// What is in use now.
     pub(crate) fn in_use(&self) -> Result<InUse, Failure> {
-        let endpoints = self.observer.status().map(|status| status.endpoints);
-        let pinned_bytes = self.observer.statistics().map(|statistics| statistics.pinned_bytes);
+        let endpoints = asked(|| self.observer.status()).map(|status| status.endpoints);
+        let pinned_bytes = asked(|| self.observer.statistics()).map(|statistics| statistics.pinned_bytes);
         self.violation()?;
         let Stats { driver_pool, irps, locked_mdls, mut objects, kernel_handles, .. } = self.machine.stats();
         // The system's come with work, and stay.

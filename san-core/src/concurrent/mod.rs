@@ -1,0 +1,21 @@
+//! What threads agree on without a lock. `tests/models` tries every interleaving of each of these (with loom).
+
+mod atomic {
+    pub(super) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    /// A constructor for statics; loom's atomics have none.
+    macro_rules! constructor {
+        ($(#[$attribute:meta])* pub fn $($rest:tt)*) => { $(#[$attribute])* pub const fn $($rest)* };
+    }
+    pub(super) use constructor;
+}
+
+mod budget;
+mod cancelable;
+mod parties;
+mod rounds;
+
+pub use budget::Budget;
+pub use cancelable::Cancelable;
+pub use parties::Parties;
+pub use rounds::Rounds;

@@ -1,0 +1,24 @@
+//! The sources of `san_core::concurrent`, with atomics of loom.
+
+mod atomic {
+    pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    macro_rules! constructor {
+        ($($function:tt)*) => { $($function)* };
+    }
+    pub(super) use constructor;
+}
+
+#[path = "../../src/concurrent/budget.rs"]
+mod budget;
+#[path = "../../src/concurrent/cancelable.rs"]
+mod cancelable;
+#[path = "../../src/concurrent/parties.rs"]
+mod parties;
+#[path = "../../src/concurrent/rounds.rs"]
+mod rounds;
+
+pub(crate) use budget::Budget;
+pub(crate) use cancelable::Cancelable;
+pub(crate) use parties::Parties;
+pub(crate) use rounds::Rounds;
