@@ -15,6 +15,7 @@ use san_proxy::{Error, Operation, Provider, sanctl};
 use crate::device::HarnessDevice;
 use crate::image::{ImageError, ImportName, Mapped};
 use crate::machine::Unload;
+use crate::nt::etw::{Enabling, TraceSession};
 use crate::nt::registry::Value;
 use crate::nt::runtime::missing_import;
 use crate::nt::status;
@@ -31,6 +32,7 @@ use crate::{Driver, LoadError, Machine};
 Examples:
   cargo harness run target/driver/x64/sanwsk.sys
   cargo harness sanctl status
+  cargo harness sanctl --trace 4 selftest
   cargo harness sanctl connect 127.0.0.1:8000 < request.txt
   cargo harness sanctl --parameter 'Routes=10.77.0.0/16 127.0.0.0/16' route list
 
@@ -48,6 +50,9 @@ enum Command {
         /// Name of the service; the file's name without it.
         #[arg(long)]
         name: Option<String>,
+        /// Show the events that it traces, up to this level: 2 errors, 3 warnings, 4 what is ordinary, 5 everything.
+        #[arg(long, value_name = "LEVEL")]
+        trace: Option<u8>,
     },
 
     /// Load sanwsk.sys and run sanctl against it, on the network of this machine.
@@ -59,6 +64,10 @@ enum Command {
         /// A registry value of the driver, as NativePort=28058. What is no number is a line of a REG_MULTI_SZ.
         #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
         parameters: Vec<(String, String)>,
+        /// Show the driver's events on the error output at the end, up to this level: 2 errors, 3 warnings, 4 what is
+        /// ordinary, 5 everything.
+        #[arg(long, value_name = "LEVEL")]
+        trace: Option<u8>,
         /// What sanctl is to do; --help shows what it can.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
@@ -75,12 +84,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Strea
     let outcome = match Command::try_parse_from(arguments) {
         Err(error) if error.use_stderr() => write!(streams.errors, "{}", error.render()).map(|()| sanctl::USAGE),
         Err(error) => write!(streams.output, "{}", error.render()).map(|()| sanctl::DONE),
-        Ok(Command::Run { file, name }) => {
+        Ok(Command::Run { file, name, trace }) => {
             let name = name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-            run_driver(&file, &name, streams.output).map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
+            run_driver(&file, &name, trace, streams.output)
+                .map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
         }
-        Ok(Command::Sanctl { driver, parameters, arguments }) => {
-            Ok(run_sanctl(driver.as_deref(), &parameters, arguments, streams))
+        Ok(Command::Sanctl { driver, parameters, trace, arguments }) => {
+            Ok(run_sanctl(driver.as_deref(), &parameters, trace, arguments, streams))
         }
     };
     // Nobody is left to tell that output cannot be written.
@@ -97,7 +107,7 @@ pub fn imports(file: &Path) -> Result<(Vec<ImportName>, Vec<ImportName>), ImageE
 }
 
 /// Whether all went well.
-fn run_driver(file: &Path, name: &str, output: &mut dyn Write) -> io::Result<bool> {
+fn run_driver(file: &Path, name: &str, trace: Option<u8>, output: &mut dyn Write) -> io::Result<bool> {
     let (all, missing) = match imports(file) {
         Ok(imports) => imports,
         Err(error) => {
@@ -110,6 +120,7 @@ fn run_driver(file: &Path, name: &str, output: &mut dyn Write) -> io::Result<boo
         writeln!(output, "  missing: {import}")?;
     }
     let machine = Machine::new();
+    let trace = trace.map(|level| tracing(&machine, level));
     let loaded = machine.load(file, name);
     let mut printed = print_debug(&machine, 0, output)?;
     let ended = match &loaded {
@@ -136,7 +147,27 @@ fn run_driver(file: &Path, name: &str, output: &mut dyn Write) -> io::Result<boo
         return Ok(false);
     }
     print_debug(&machine, printed, output)?;
+    print_events(trace.as_ref(), output)?;
     Ok(clean)
+}
+
+/// A tracing session that has whatever drivers tell, up to a level.
+fn tracing(machine: &Machine, level: u8) -> TraceSession {
+    let session = machine.trace();
+    session.enable_all(Enabling::level(level));
+    session
+}
+
+/// Shows the events of a session.
+fn print_events(trace: Option<&TraceSession>, output: &mut dyn Write) -> io::Result<()> {
+    let Some(trace) = trace else { return Ok(()) };
+    for event in trace.take_events() {
+        writeln!(output, "{event}")?;
+    }
+    match trace.lost() {
+        0 => Ok(()),
+        lost => writeln!(output, "{lost} further events were lost"),
+    }
 }
 
 fn unload(machine: &Machine, driver: &Driver) -> Result<&'static str, String> {
@@ -177,16 +208,18 @@ fn registry_values(parameters: &[(String, String)]) -> BTreeMap<&str, Value> {
 struct Bed {
     machine: Machine,
     driver: Driver,
+    trace: Option<TraceSession>,
 }
 
 impl Bed {
-    fn load(file: &Path, parameters: &[(String, String)]) -> Result<Self, String> {
+    fn load(file: &Path, parameters: &[(String, String)], trace: Option<u8>) -> Result<Self, String> {
         let values = registry_values(parameters).into_iter();
         let machine =
             values.fold(Machine::builder(), |machine, (name, value)| machine.parameter("sanwsk", name, value));
         let machine = machine.build();
+        let trace = trace.map(|level| tracing(&machine, level));
         match machine.load(file, "sanwsk") {
-            Ok(driver) => Ok(Self { machine, driver }),
+            Ok(driver) => Ok(Self { machine, driver, trace }),
             Err(LoadError::Image(error @ ImageError::Io(_))) => {
                 Err(format!("{}: {error}; cargo driver builds it", file.display()))
             }
@@ -207,13 +240,15 @@ impl Bed {
         Ok(provider)
     }
 
-    /// Unloads the driver; what it did wrong.
-    fn finish(self) -> Result<(), String> {
+    /// Unloads the driver, and shows its events; what it did wrong.
+    fn finish(self, errors: &mut dyn Write) -> Result<(), String> {
         let unloaded = match unload(&self.machine, &self.driver) {
             // What ends behind a connection may have its handle still.
             Err(_) if self.machine.wait_unloaded(&self.driver, PATIENCE) => Ok(""),
             unloaded => unloaded,
         };
+        // Nobody is left to tell if they cannot be written.
+        let _ = print_events(self.trace.as_ref(), errors);
         match self.machine.violation() {
             Some(violation) => Err(violation.to_string()),
             None => unloaded.map(drop),
@@ -224,6 +259,7 @@ impl Bed {
 fn run_sanctl(
     driver: Option<&Path>,
     parameters: &[(String, String)],
+    trace: Option<u8>,
     arguments: Vec<OsString>,
     streams: sanctl::Streams<'_>,
 ) -> u8 {
@@ -232,14 +268,14 @@ fn run_sanctl(
     let mut bed = None;
     let open = || {
         // The driver is loaded only if sanctl needs it.
-        bed.insert(Bed::load(file, parameters))
+        bed.insert(Bed::load(file, parameters, trace))
             .as_ref()
             .map_or(Err(Error::new(Operation::Open, NtStatus::UNSUCCESSFUL)), Bed::open)
     };
     let sanctl::Streams { input, output, errors, terminals } = streams;
     let arguments = std::iter::once("sanctl".into()).chain(arguments);
     let code = sanctl::run(arguments, open, sanctl::Streams { input, output, errors: &mut *errors, terminals });
-    match bed.map(|bed| bed.and_then(Bed::finish)) {
+    match bed.map(|bed| bed.and_then(|bed| bed.finish(errors))) {
         None | Some(Ok(())) => code,
         Some(Err(why)) => {
             report(errors, &why);

@@ -9,6 +9,7 @@ mod c_driver;
 mod coverage;
 mod debian;
 mod inner_cargo;
+pub mod package;
 mod progress;
 mod stand_in;
 mod symlink;

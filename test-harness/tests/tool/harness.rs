@@ -56,3 +56,18 @@ fn a_registry_value_needs_a_name_and_a_value() {
     assert_eq!(code, USAGE);
     assert!(errors.contains("give a name and a value, as NativePort=28058"), "{errors}");
 }
+
+#[test]
+fn the_drivers_events_are_shown_up_to_a_level() {
+    let image = driver_build::build(&driver_build::Options::default()).expect("cargo driver builds it").image;
+    let image = image.to_str().expect("a path of Unicode");
+    let Ran { errors, code, .. } = harness(&["sanctl", "--driver", image, "--trace", "4", "status"]);
+    assert_eq!(code, 0, "{errors}");
+    let lines: Vec<_> = errors.lines().collect();
+    assert!(lines[0].contains(" information Sanwsk DriverLoaded Version=\""), "{errors}");
+    assert!(lines.last().is_some_and(|line| line.ends_with(" information Sanwsk DriverUnloaded")), "{errors}");
+    let output = harness(&["run", "--trace", "4", image]).done();
+    assert!(output.contains("Sanwsk DriverLoaded"), "{output}");
+    let Ran { errors, .. } = harness(&["sanctl", "--driver", image, "--trace", "3", "status"]);
+    assert_eq!(errors, "", "nothing to warn of");
+}
