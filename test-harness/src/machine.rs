@@ -409,6 +409,17 @@ impl Machine {
     pub fn set_parameter(&self, service: &str, name: &str, value: Value) {
         self.kernel.registry.set(&format!(r"{}\Parameters", driver::service_key(service)), name, value);
     }
+
+    /// The value under the `Parameters` key of a driver's service, if there is one.
+    #[must_use]
+    pub fn parameter(&self, service: &str, name: &str) -> Option<Value> {
+        self.kernel.registry.get(&format!(r"{}\Parameters", driver::service_key(service)), name)
+    }
+
+    /// Deletes a driver's service: its key, with all that is under it.
+    pub fn delete_service(&self, service: &str) {
+        self.kernel.registry.delete_key(driver::service_key(service).as_str());
+    }
 }
 
 /// What a test decides about a machine's WSK and network.

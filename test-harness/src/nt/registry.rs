@@ -111,6 +111,13 @@ impl Registry {
         store.keys.get(&folded(path))?.get(&name.to_lowercase()).map(|(_, value)| value.clone())
     }
 
+    /// Deletes a key with its values, and those under it.
+    pub(crate) fn delete_key(&self, path: &str) {
+        let path = folded(path);
+        let below = format!("{path}\\");
+        self.0.lock().keys.retain(|key, _| *key != path && !key.starts_with(&below));
+    }
+
     pub(crate) fn has_key(&self, path: &str) -> bool {
         self.0.lock().keys.contains_key(&folded(path))
     }

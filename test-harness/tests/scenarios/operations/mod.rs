@@ -2,6 +2,7 @@
 
 mod counters;
 mod endpoints;
+mod package;
 mod routes;
 
 use crate::support::Bed;
