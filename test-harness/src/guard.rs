@@ -11,14 +11,17 @@ use std::arch::naked_asm;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
 use std::sync::Once;
 
+use crate::image::frame::{Registers, SIGNAL_ORDER};
 use crate::image::registry;
-use crate::image::unwind::{self, Backtrace, Registers};
+use crate::image::unwind::{self, Backtrace};
 use crate::kernel::Kernel;
-use crate::nt::dpc;
+use crate::memory::{Access, Mapping};
 use crate::nt::types::DISPATCH_LEVEL;
-use crate::thread::{Current, DRIVER_STACK, current, try_current};
+use crate::nt::{dpc, exception};
+use crate::thread::{Current, DRIVER_STACK, DriverCall, current, try_current};
 use crate::violation::Rule;
 
 /// The machine has stopped: a violation was found.
@@ -28,9 +31,11 @@ pub struct Stopped;
 /// What a signal handler saw.
 #[derive(Clone, Copy)]
 pub(crate) struct Fault {
-    signal: i32,
-    address: usize,
-    rip: usize,
+    pub(crate) signal: i32,
+    pub(crate) address: usize,
+    /// Whether the processor said which: it does not of addresses that cannot be any.
+    pub(crate) is_at_an_address: bool,
+    pub(crate) rip: usize,
     /// The fail-fast code, where the instruction was `int 29h`.
     fail_fast: Option<u64>,
     backtrace: Backtrace,
@@ -184,7 +189,7 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     let call = current.call.replace(routine);
     let site = current.call_site.replace(0);
     let outer = current.routine.replace(routine);
-    let driver_stack = DRIVER_STACK.get();
+    let driver_call = DriverCall::get();
     let marker = Cell::new(0_u8);
     let stack_entry = current.stack_entry.replace(marker.as_ptr() as usize);
     let section = (irql >= DISPATCH_LEVEL).then(|| current.kernel.dispatch_sections.begin());
@@ -218,7 +223,7 @@ pub(crate) fn callout<R>(routine: &'static str, body: impl FnOnce() -> R) -> R {
     current.call.set(call);
     current.call_site.set(site);
     current.routine.set(outer);
-    DRIVER_STACK.set(driver_stack);
+    driver_call.put_back();
     dpc::retire(current);
     result
 }
@@ -263,8 +268,43 @@ const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGT
 /// What handled each of `SIGNALS` before: Rust's stack overflow message, or a fuzzer.
 static mut PREVIOUS: [Option<libc::sigaction>; SIGNALS.len()] = [None; SIGNALS.len()];
 
+/// Where the handler of a thread's signals runs: walks of stacks and whole sets of registers need more than the host gives it.
+struct SignalStack(Option<Mapping>);
+
+impl SignalStack {
+    const SIZE: usize = 64 << 10;
+
+    fn new() -> Self {
+        // Without memory for it the thread keeps the one that it has.
+        let memory = Mapping::new(Self::SIZE, Access::ReadWrite).ok();
+        if let Some(memory) = &memory {
+            Self::set(libc::stack_t { ss_sp: memory.base() as *mut c_void, ss_flags: 0, ss_size: Self::SIZE });
+        }
+        Self(memory)
+    }
+
+    fn set(stack: libc::stack_t) {
+        // SAFETY: the memory is this thread's own, and stays until the stack is disabled.
+        unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) };
+    }
+}
+
+impl Drop for SignalStack {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            Self::set(libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 });
+        }
+    }
+}
+
+thread_local! {
+    static SIGNAL_STACK: SignalStack = SignalStack::new();
+}
+
 fn install() {
     static ONCE: Once = Once::new();
+    // A thread that is ending keeps the one that it has.
+    let _ = SIGNAL_STACK.try_with(|_| ());
     ONCE.call_once(|| {
         for (index, signal) in SIGNALS.into_iter().enumerate() {
             // SAFETY: a sigaction of zero bytes is valid: no handler, empty mask.
@@ -310,11 +350,21 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c
         return hand_on(signal); // a fault of the harness itself
     }
     let mut backtrace = Backtrace::EMPTY;
-    unwind::walk(&Registers::from_context(registers), current.escape.get(), &mut backtrace);
+    unwind::walk(&Registers::from_signal(registers), current.escape.get(), &mut backtrace);
     let fail_fast = code_at(rip)
         .filter(|code| code[..2] == [0xcd, 0x29])
         .map(|_| registers[libc::REG_RCX as usize].cast_unsigned());
-    current.fault.set(Some(Fault { signal, address, rip, fail_fast, backtrace }));
+    /// The signal comes from the kernel, which has no address for it (SI_KERNEL).
+    const SI_KERNEL: i32 = 0x80;
+    let is_at_an_address = info.si_code != SI_KERNEL;
+    let fault = Fault { signal, address, is_at_an_address, rip, fail_fast, backtrace };
+    let in_driver = registry::find(rip).is_some() || address == rip;
+    let place = if in_driver { exception::Place::Driver } else { exception::Place::Kernel };
+    if fail_fast.is_none() && exception::interrupt(current, &fault, place, context) {
+        return;
+    }
+    let registers = &mut context.uc_mcontext.gregs;
+    current.fault.set(Some(fault));
     registers[libc::REG_RDI as usize] = current.escape.get().cast_signed() as i64;
     registers[libc::REG_RIP as usize] = leave as *const () as i64;
 }
@@ -328,29 +378,11 @@ fn code_at(rip: usize) -> Option<[u8; 4]> {
 
 /// `mov reg, cr8` and `mov cr8, reg`: how drivers read and change the IRQL without a call. True if it was one.
 fn emulate_cr8(current: &Current, registers: &mut [i64; 23], rip: usize) -> bool {
-    const ORDER: [i32; 16] = [
-        libc::REG_RAX,
-        libc::REG_RCX,
-        libc::REG_RDX,
-        libc::REG_RBX,
-        libc::REG_RSP,
-        libc::REG_RBP,
-        libc::REG_RSI,
-        libc::REG_RDI,
-        libc::REG_R8,
-        libc::REG_R9,
-        libc::REG_R10,
-        libc::REG_R11,
-        libc::REG_R12,
-        libc::REG_R13,
-        libc::REG_R14,
-        libc::REG_R15,
-    ];
     let Some([prefix, 0x0f, opcode, modrm]) = code_at(rip) else { return false };
     if !matches!(prefix, 0x44 | 0x45) || modrm & 0xf8 != 0xc0 {
         return false;
     }
-    let register = ORDER[usize::from(modrm & 7) + if prefix == 0x45 { 8 } else { 0 }] as usize;
+    let register = SIGNAL_ORDER[usize::from(modrm & 7) + if prefix == 0x45 { 8 } else { 0 }] as usize;
     match opcode {
         0x20 => registers[register] = i64::from(current.irql.get()),
         0x22 => current.irql.set(registers[register].to_le_bytes()[0] & 15),

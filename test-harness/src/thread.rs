@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::guard::{self, Stopped};
 use crate::kernel::Kernel;
+use crate::nt::exception;
 use crate::nt::lock_order::{Held, LockKind};
 use crate::nt::process::Thread;
 use crate::nt::types::{DISPATCH_LEVEL, KIRQL, PASSIVE_LEVEL};
@@ -68,12 +69,50 @@ pub(crate) struct Current {
     /// The stack pointer at the innermost call into the driver.
     pub(crate) stack_entry: Cell<usize>,
     pub(crate) fault: Cell<Option<guard::Fault>>,
+    /// The innermost exception or unwind that a handler of the driver's is being called for.
+    pub(crate) exception: Cell<*const exception::Active>,
+}
+
+/// The registers that a function gives back to its caller as they were (x64 calling convention).
+#[derive(Clone, Copy)]
+#[repr(C, align(16))]
+pub(crate) struct DriverRegisters {
+    pub(crate) vectors: [u128; 10],
+    pub(crate) general: [usize; 8],
+}
+
+impl DriverRegisters {
+    /// RBX, RBP, RSI, RDI, R12 to R15, numbered as in instructions.
+    pub(crate) const GENERAL: [u8; 8] = [3, 5, 6, 7, 12, 13, 14, 15];
+    /// XMM6 to XMM15.
+    pub(crate) const VECTORS: [u8; 10] = [6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    const NONE: Self = Self { vectors: [0; 10], general: [0; 8] };
+}
+
+/// Where the driver last called an import, to be put back when its caller goes on.
+#[derive(Clone, Copy)]
+pub(crate) struct DriverCall {
+    stack: usize,
+    registers: DriverRegisters,
+}
+
+impl DriverCall {
+    pub(crate) fn get() -> Self {
+        Self { stack: DRIVER_STACK.get(), registers: DRIVER_REGISTERS.get() }
+    }
+
+    pub(crate) fn put_back(self) {
+        DRIVER_STACK.set(self.stack);
+        DRIVER_REGISTERS.set(self.registers);
+    }
 }
 
 thread_local! {
     static CURRENT: Cell<*const Current> = const { Cell::new(std::ptr::null()) };
     /// The stack pointer with which a driver last called an import; written by the import's thunk.
     pub(crate) static DRIVER_STACK: Cell<usize> = const { Cell::new(0) };
+    /// The registers at that call; written there, too.
+    pub(crate) static DRIVER_REGISTERS: Cell<DriverRegisters> = const { Cell::new(DriverRegisters::NONE) };
 }
 
 /// The innermost entry of this thread, if it is in kernel mode.
@@ -120,11 +159,13 @@ pub(crate) fn enter<T>(kernel: &Arc<Kernel>, thread: &Arc<Thread>, body: impl Fn
         escape: Cell::new(0),
         stack_entry: Cell::new(0),
         fault: Cell::new(None),
+        exception: Cell::new(std::ptr::null()),
     };
     let outer = CURRENT.replace(&raw const current);
-    let driver_stack = DRIVER_STACK.replace(0);
+    let driver_call = DriverCall::get();
+    DRIVER_STACK.set(0);
     let result = guard::run(&current, body);
-    DRIVER_STACK.set(driver_stack);
+    driver_call.put_back();
     CURRENT.set(outer);
     result
 }

@@ -175,6 +175,8 @@ pub(crate) fn compiler_flags(root: &Path, arch: Arch) -> Vec<String> {
         "-fms-extensions",
         "-fshort-wchar",
         "-fno-stack-protector",
+        // As Windows on x64 and ARM64 requires of every function that is no leaf, and Microsoft's compiler has no option for.
+        "-fasynchronous-unwind-tables",
         "-gcodeview",
         "-w",
         "-D_KERNEL_MODE",

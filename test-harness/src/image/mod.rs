@@ -1,6 +1,7 @@
 //! The loader: maps a driver image (PE32+, x64), relocates it, binds its imports and protects its sections.
 #![allow(unsafe_code)] // patches relocated words and import slots in mapped memory
 
+pub(crate) mod frame;
 pub(crate) mod registry;
 mod symbols;
 mod thunks;
@@ -236,12 +237,23 @@ impl Mapped {
 
     /// The RUNTIME_FUNCTION (begin, end, unwind information) that covers an RVA; leaf functions have none.
     fn runtime_function(&self, rva: u32) -> Option<[u32; 3]> {
+        self.indexed_function(rva).map(|(_, function)| function)
+    }
+
+    /// Where the RUNTIME_FUNCTION lies that covers an address.
+    pub(crate) fn function_entry(&self, address: usize) -> Option<usize> {
+        let (index, _) = self.indexed_function(u32::try_from(address.wrapping_sub(self.base())).ok()?)?;
+        Some(self.base() + self.functions.0 + index * 12)
+    }
+
+    fn indexed_function(&self, rva: u32) -> Option<(usize, [u32; 3])> {
         let (start, count) = self.functions;
         let (entries, _) = self.contents.get(start..start + count * 12)?.as_chunks::<12>();
         let word = |entry: &[u8; 12], at: usize| u32::from_le_bytes(std::array::from_fn(|byte| entry[4 * at + byte]));
         let after = entries.partition_point(|entry| word(entry, 0) <= rva);
-        let entry = entries.get(after.checked_sub(1)?)?;
-        (rva < word(entry, 1)).then(|| std::array::from_fn(|at| word(entry, at)))
+        let index = after.checked_sub(1)?;
+        let entry = entries.get(index)?;
+        (rva < word(entry, 1)).then(|| (index, std::array::from_fn(|at| word(entry, at))))
     }
 }
 

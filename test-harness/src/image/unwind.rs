@@ -4,6 +4,7 @@
 //! a return address into an image. It allocates nothing and reads only the given stack: a signal handler may use it.
 #![allow(unsafe_code)] // reads the stack and the images' tables
 
+use super::frame::{Registers, Stack, step};
 use super::{Mapped, registry};
 use crate::thread::{Current, DRIVER_STACK, try_current};
 
@@ -29,64 +30,6 @@ impl Backtrace {
             self.len += 1;
         }
         self.len < limit.min(Self::MAXIMUM)
-    }
-}
-
-/// The registers that unwinding needs, numbered as in UNWIND_CODE; `None` where the value is not known.
-pub(crate) struct Registers {
-    rip: usize,
-    general: [Option<usize>; 16],
-}
-
-const RSP: usize = 4;
-
-impl Registers {
-    pub(crate) fn from_context(registers: &[i64; 23]) -> Self {
-        let order = [
-            libc::REG_RAX,
-            libc::REG_RCX,
-            libc::REG_RDX,
-            libc::REG_RBX,
-            libc::REG_RSP,
-            libc::REG_RBP,
-            libc::REG_RSI,
-            libc::REG_RDI,
-            libc::REG_R8,
-            libc::REG_R9,
-            libc::REG_R10,
-            libc::REG_R11,
-            libc::REG_R12,
-            libc::REG_R13,
-            libc::REG_R14,
-            libc::REG_R15,
-        ];
-        let value = |register: i32| registers[register as usize].cast_unsigned() as usize;
-        Self { rip: value(libc::REG_RIP), general: order.map(|register| Some(value(register))) }
-    }
-
-    /// The caller's registers at a call whose return address lies at `stack`; only the stack pointer is known.
-    fn at_call(rip: usize, stack: usize) -> Self {
-        let mut general = [None; 16];
-        general[RSP] = Some(stack);
-        Self { rip, general }
-    }
-
-    fn stack(&self) -> usize {
-        self.general[RSP].unwrap_or(0)
-    }
-}
-
-/// The part of a stack that may be read.
-struct Stack {
-    low: usize,
-    high: usize,
-}
-
-impl Stack {
-    fn read(&self, address: usize) -> Option<usize> {
-        let inside = address >= self.low && address.checked_add(8)? <= self.high && address.is_multiple_of(8);
-        // SAFETY: between the stack pointer and the thread's entry into kernel mode the stack is mapped.
-        inside.then(|| unsafe { (address as *const usize).read() })
     }
 }
 
@@ -148,8 +91,7 @@ pub(crate) fn callers(current: &Current, backtrace: &mut Backtrace, limit: usize
 /// All driver frames from a point of execution to the stack address `high`.
 pub(crate) fn walk(registers: &Registers, high: usize, backtrace: &mut Backtrace) {
     let stack = Stack { low: registers.stack(), high };
-    let registers = Registers { rip: registers.rip, general: registers.general };
-    walk_from(registers, &stack, backtrace, Backtrace::MAXIMUM, false);
+    walk_from(*registers, &stack, backtrace, Backtrace::MAXIMUM, false);
 }
 
 fn walk_from(mut registers: Registers, stack: &Stack, backtrace: &mut Backtrace, limit: usize, mut after_call: bool) {
@@ -190,70 +132,4 @@ fn follows_call(image: &Mapped, address: usize) -> bool {
     byte(5) == Some(0xe8)
         || byte(6) == Some(0xff) && byte(5) == Some(0x15)
         || (2..=7).any(|back| byte(back) == Some(0xff) && byte(back - 1).is_some_and(|modrm| modrm & 0x38 == 0x10))
-}
-
-/// Undoes one function's prologue. `None` if its tables or a register it needs are not there.
-fn step(image: &Mapped, registers: &mut Registers, stack: &Stack) -> Option<()> {
-    let rva = u32::try_from(registers.rip - image.base()).ok()?;
-    if let Some([begin, _, info]) = image.runtime_function(rva) {
-        let mut info = info;
-        let mut offset = rva - begin;
-        // A chained entry's parent has run its whole prologue.
-        while let Some(parent) = undo(image, info, offset, registers, stack)? {
-            info = parent;
-            offset = u32::MAX;
-        }
-    }
-    let at = registers.general[RSP]?;
-    registers.rip = stack.read(at)?;
-    registers.general[RSP] = Some(at + 8);
-    Some(())
-}
-
-/// Undoes the unwind codes of one UNWIND_INFO; the chained parent's, if there is one.
-#[allow(clippy::option_option)] // none: unreadable; some none: the walk goes on without a return address of its own
-fn undo(image: &Mapped, info: u32, offset: u32, registers: &mut Registers, stack: &Stack) -> Option<Option<u32>> {
-    const CHAINED: u8 = 4;
-    let byte = |at: u32| image.byte(info + at);
-    let word = |at: u32| Some(usize::from(u16::from_le_bytes([byte(at)?, byte(at + 1)?])));
-    let long = |at: u32| Some(word(at)? | word(at + 2)? << 16);
-    let (flags, count, frame) = (byte(0)? >> 3, u32::from(byte(2)?), byte(3)?);
-    let frame_register = usize::from(frame & 15);
-    let frame_base = |registers: &Registers| {
-        let value = registers.general[if frame_register == 0 { RSP } else { frame_register }]?;
-        Some(value - if frame_register == 0 { 0 } else { usize::from(frame >> 4) * 16 })
-    };
-    let mut index = 0;
-    while index < count {
-        let at = 4 + 2 * index;
-        let (code_offset, operation, argument) =
-            (u32::from(byte(at)?), byte(at + 1)? & 15, usize::from(byte(at + 1)? >> 4));
-        let slots = match (operation, argument) {
-            (1, 0) | (4 | 8, _) => 2,
-            (1 | 5 | 9, _) => 3,
-            _ => 1,
-        };
-        if code_offset <= offset {
-            let rsp = registers.general[RSP]?;
-            match operation {
-                0 => {
-                    registers.general[argument] = Some(stack.read(rsp)?);
-                    registers.general[RSP] = Some(rsp + 8);
-                }
-                1 => registers.general[RSP] = Some(rsp + if argument == 0 { word(at + 2)? * 8 } else { long(at + 2)? }),
-                2 => registers.general[RSP] = Some(rsp + argument * 8 + 8),
-                3 => registers.general[RSP] = Some(frame_base(registers)?),
-                4 => registers.general[argument] = Some(stack.read(frame_base(registers)? + word(at + 2)? * 8)?),
-                5 => registers.general[argument] = Some(stack.read(frame_base(registers)? + long(at + 2)?)?),
-                6 | 8 | 9 => {}
-                _ => return None,
-            }
-        }
-        index += slots;
-    }
-    if flags & CHAINED == 0 {
-        return Some(None);
-    }
-    let parent = 4 + 2 * count.next_multiple_of(2);
-    Some(Some(u32::try_from(long(parent + 8)?).ok()?))
 }

@@ -3,9 +3,11 @@
 
 use std::ptr;
 
+use super::exception::{raise, raise_access_violation};
 use super::irql::called;
 use super::locked_pages::Remnant;
 use super::pool::{self, Owner};
+use super::status::{STATUS_ACCESS_VIOLATION, STATUS_DATATYPE_MISALIGNMENT, name};
 use super::types::{
     DISPATCH_LEVEL, IRP, KERNEL_MODE, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_IO_PAGE_READ, MDL_MAPPED_TO_SYSTEM_VA,
     MDL_PAGES_LOCKED, MDL_PARTIAL, MDL_PARTIAL_HAS_BEEN_MAPPED, MDL_SOURCE_IS_NONPAGED_POOL, MDL_WRITE_OPERATION,
@@ -277,8 +279,9 @@ pub(crate) extern "win64" fn MmProbeAndLockPages(mdl: &MDL, mode: i8, operation:
     }
     let access = if operation == 0 { Access::Read } else { Access::Write };
     if !lock(mdl, access) {
-        // No frame of this driver can have caught it: Rust has no structured exceptions.
-        violate(Rule::Mdl, "MmProbeAndLockPages raised STATUS_ACCESS_VIOLATION");
+        raise_access_violation(mdl.virtual_address() as usize, access == Access::Write, || {
+            (Rule::Mdl, "MmProbeAndLockPages raised STATUS_ACCESS_VIOLATION".to_owned())
+        });
     }
 }
 
@@ -348,7 +351,7 @@ pub(crate) extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: &MDL) {
 }
 
 /// Where user addresses end (MmUserProbeAddress).
-const USER_PROBE_ADDRESS: usize = 0x7fff_ffff_0000;
+pub(crate) const USER_PROBE_ADDRESS: usize = 0x7fff_ffff_0000;
 
 /// What ProbeForRead and ProbeForWrite raise for a range, if anything. An empty one is not looked at.
 fn probe_user(call: &'static str, address: usize, length: usize, alignment: usize, access: Option<Access>) {
@@ -356,16 +359,16 @@ fn probe_user(call: &'static str, address: usize, length: usize, alignment: usiz
     if length == 0 {
         return;
     }
-    let raised = if alignment.is_power_of_two() && !address.is_multiple_of(alignment) {
-        "STATUS_DATATYPE_MISALIGNMENT"
-    } else if address.checked_add(length).is_none_or(|end| end > USER_PROBE_ADDRESS)
+    let unhandled =
+        |status| move || (Rule::Fault, format!("{call} raised {} for {length} bytes at {address:#x}", name(status)));
+    if alignment.is_power_of_two() && !address.is_multiple_of(alignment) {
+        raise(STATUS_DATATYPE_MISALIGNMENT, 0, &[], unhandled(STATUS_DATATYPE_MISALIGNMENT));
+    }
+    if address.checked_add(length).is_none_or(|end| end > USER_PROBE_ADDRESS)
         || access.is_some_and(|access| !probe(address, length, access))
     {
-        "STATUS_ACCESS_VIOLATION"
-    } else {
-        return;
-    };
-    violate(Rule::Fault, format!("{call} raised {raised} for {length} bytes at {address:#x}"));
+        raise_access_violation(address, access.is_some(), unhandled(STATUS_ACCESS_VIOLATION));
+    }
 }
 
 pub(crate) extern "win64" fn ProbeForRead(address: usize, length: usize, alignment: u32) {

@@ -10,6 +10,7 @@ pub(crate) mod debug;
 pub(crate) mod dispatcher;
 pub(crate) mod dpc;
 pub mod etw;
+pub(crate) mod exception;
 pub(crate) mod io;
 pub(crate) mod irp;
 pub(crate) mod irql;
@@ -57,11 +58,12 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 22] = [
+        let modules: [&[(&'static str, Export)]; 23] = [
             debug::EXPORTS,
             dispatcher::EXPORTS,
             dpc::EXPORTS,
             etw::EXPORTS,
+            exception::EXPORTS,
             io::device::EXPORTS,
             io::driver::EXPORTS,
             io::request::EXPORTS,
@@ -82,7 +84,8 @@ fn table() -> &'static HashMap<&'static str, Export> {
             work::EXPORTS,
         ];
         let functions = modules.into_iter().flatten().copied();
-        functions.chain(object::type_variables()).chain(runtime::variables()).collect()
+        let variables = object::type_variables().into_iter().chain(runtime::variables()).chain(exception::variables());
+        functions.chain(variables).collect()
     })
 }
 

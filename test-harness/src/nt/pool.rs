@@ -315,6 +315,11 @@ impl Pool {
         self.memory.contains(address).then(|| &self.classes[(address - self.memory.base()) / REGION])
     }
 
+    /// Whether an address lies in the pool's range.
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        self.memory.contains(address)
+    }
+
     /// What an address in the pool's range that faulted is.
     pub(crate) fn describe(&self, address: usize) -> Option<(Rule, String)> {
         let class = self.class_of(address)?.lock();

@@ -110,11 +110,6 @@ extern "win64" fn check_stack(frame: usize, stack: usize) {
     }
 }
 
-/// The handler that functions with `__try` name in their unwind information. Exceptions end the machine here, so none comes.
-pub(crate) extern "win64" fn __C_specific_handler() -> i32 {
-    violate(Rule::Fault, "an exception was dispatched to a driver")
-}
-
 pub(crate) extern "win64" fn _purecall() -> ! {
     current().call.set("_purecall");
     violate(Rule::BugCheck, "a pure virtual function was called")
@@ -215,7 +210,6 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     memset,
     memcmp,
     RtlCompareMemory,
-    __C_specific_handler,
     _purecall,
     KeBugCheckEx,
     KeBugCheck,
