@@ -43,7 +43,7 @@ impl DebugLog {
 }
 
 /// The arguments of a variadic call: each takes eight bytes, whatever its type.
-struct Arguments(*const u64);
+pub(super) struct Arguments(pub(super) *const u64);
 
 impl Arguments {
     fn next(&mut self) -> u64 {
@@ -71,6 +71,11 @@ struct Conversion {
 
 /// Formats as the kernel's `_vsnprintf` does: C's conversions, `I64`, `wZ`, `Z`, `ws`, `S`, `C`.
 fn format(format: &[u8], arguments: &mut Arguments) -> String {
+    format_as(format, arguments, false)
+}
+
+/// As [`format`]; in the functions for wide text (`_vsnwprintf`), `%s` and `%c` are wide, and `%S` and `%C` are not.
+pub(super) fn format_as(format: &[u8], arguments: &mut Arguments, wide_text: bool) -> String {
     let mut out = String::new();
     let mut rest = format.iter().copied().peekable();
     while let Some(byte) = rest.next() {
@@ -119,6 +124,11 @@ fn format(format: &[u8], arguments: &mut Arguments) -> String {
                 }
                 other => break other,
             }
+        };
+        let kind = match kind {
+            b's' | b'c' if wide_text && !c.wide && !c.narrow => kind.to_ascii_uppercase(),
+            b'S' | b'C' if wide_text => kind.to_ascii_lowercase(),
+            other => other,
         };
         let text = convert(kind, &c, arguments);
         let width = c.width;

@@ -6,6 +6,8 @@
 //! documentation allows.
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
 
+pub(crate) mod c_runtime;
+pub(crate) mod conversion;
 pub(crate) mod debug;
 pub(crate) mod dispatcher;
 pub(crate) mod dpc;
@@ -15,6 +17,7 @@ pub(crate) mod io;
 pub(crate) mod irp;
 pub(crate) mod irql;
 pub(crate) mod lent;
+pub(crate) mod lists;
 pub(crate) mod lock_order;
 pub(crate) mod locked_pages;
 pub(crate) mod mdl;
@@ -58,7 +61,9 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 23] = [
+        let modules: [&[(&'static str, Export)]; 26] = [
+            c_runtime::EXPORTS,
+            conversion::EXPORTS,
             debug::EXPORTS,
             dispatcher::EXPORTS,
             dpc::EXPORTS,
@@ -69,6 +74,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
             io::request::EXPORTS,
             irp::EXPORTS,
             irql::EXPORTS,
+            lists::EXPORTS,
             mdl::EXPORTS,
             mutex::EXPORTS,
             object::EXPORTS,

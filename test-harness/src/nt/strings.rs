@@ -25,19 +25,24 @@ pub(crate) fn text(string: &UNICODE_STRING) -> String {
     String::from_utf16_lossy(&code_units(string))
 }
 
-fn unit(at: *const u16) -> u16 {
+pub(super) fn unit(at: *const u16) -> u16 {
     // SAFETY: the string's owner says that the unit is there; a bad address faults, which the guard reports.
     unsafe { at.read_unaligned() }
 }
 
-fn byte(at: *const u8) -> u8 {
+pub(super) fn byte(at: *const u8) -> u8 {
     // SAFETY: as for `unit`.
     unsafe { at.read() }
 }
 
-fn put(at: *mut u16, value: u16) {
+pub(super) fn put(at: *mut u16, value: u16) {
     // SAFETY: as for `unit`.
     unsafe { at.write_unaligned(value) };
+}
+
+pub(super) fn put_byte(at: *mut u8, value: u8) {
+    // SAFETY: as for `unit`.
+    unsafe { at.write(value) };
 }
 
 /// The units of a terminated wide string, at most `limit`.
@@ -90,7 +95,7 @@ pub(crate) fn free(kernel: &Kernel, string: &UNICODE_STRING) {
 }
 
 /// Upper case as the kernel's table has it, for the letters that one unit can express.
-fn upcase(value: u16) -> u16 {
+pub(super) fn upcase(value: u16) -> u16 {
     let mut upper = char::from_u32(value.into()).unwrap_or('\0').to_uppercase();
     match (upper.next(), upper.next()) {
         (Some(only), None) if value != 0 => u16::try_from(u32::from(only)).unwrap_or(value),
@@ -128,7 +133,7 @@ pub(crate) extern "win64" fn RtlCopyUnicodeString(destination: &UNICODE_STRING, 
     }
 }
 
-fn append(destination: &UNICODE_STRING, source: &[u16]) -> NTSTATUS {
+pub(super) fn append(destination: &UNICODE_STRING, source: &[u16]) -> NTSTATUS {
     let used = usize::from(destination.Length.get() / 2);
     let room = usize::from(destination.MaximumLength.get() / 2);
     if used + source.len() > room {

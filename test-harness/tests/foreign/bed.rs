@@ -8,7 +8,7 @@ use std::time::Duration;
 use driver_build::{Arch, CDriver, DriverModel};
 use test_harness::machine::Unload;
 use test_harness::nt::status::{self, STATUS_SUCCESS};
-use test_harness::{Driver, Machine, Violation};
+use test_harness::{Machine, Violation};
 
 pub(crate) const READ_WRITE: u32 = 0xC000_0000;
 const DEVICE: &str = r"\\.\Verifier";
@@ -34,15 +34,6 @@ pub(crate) fn behaviours(driver: &str) -> Vec<String> {
     let rows: Vec<_> = rows.map(str::to_owned).collect();
     assert!(!rows.is_empty(), "{driver} has behaviours");
     rows
-}
-
-/// Unloads a driver that nobody has open.
-pub(crate) fn unload(machine: &Machine, driver: &Driver) {
-    let unloaded = machine.unload(driver);
-    if let Some(violation) = machine.violation() {
-        panic!("{violation}");
-    }
-    assert_eq!(unloaded, Ok(Unload::Done));
 }
 
 /// Runs one behaviour, from loading the driver to unloading it: what it ended with, or the rule that it broke.

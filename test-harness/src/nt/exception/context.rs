@@ -244,6 +244,8 @@ unsafe extern "sysv64" fn load(context: &CONTEXT) -> ! {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     /// As `tests/drivers/exceptions.c` has the compiler check against the headers.
@@ -264,16 +266,16 @@ mod tests {
     /// What the kernel has captured goes on where it was captured: a second time.
     #[test]
     fn a_captured_context_can_be_resumed() {
+        // Not in a register, which would be as it was when it was captured.
+        static PASSES: AtomicUsize = AtomicUsize::new(0);
         let mut context = CONTEXT::ZERO;
-        let passes = std::cell::Cell::new(0);
         // SAFETY: the function stores the registers of its caller at its first argument.
         let capture: extern "win64" fn(*mut CONTEXT) = unsafe { std::mem::transmute(RtlCaptureContext as *const ()) };
         capture(&raw mut context);
-        passes.set(passes.get() + 1);
-        if passes.get() == 1 {
+        if PASSES.fetch_add(1, Ordering::SeqCst) == 0 {
             // SAFETY: this very frame is live.
             unsafe { context.resume() }
         }
-        assert_eq!(passes.get(), 2);
+        assert_eq!(PASSES.load(Ordering::SeqCst), 2);
     }
 }
