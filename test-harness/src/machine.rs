@@ -19,7 +19,7 @@ use crate::nt::pool::{Owner, PoolGuard, TagUse};
 use crate::nt::process::{ProcessKind, start_system_thread};
 use crate::nt::registry::Value;
 use crate::nt::status::{STATUS_SYSTEM_SHUTDOWN, name as status_name};
-use crate::nt::types::{DRIVER_INITIALIZE, NTSTATUS};
+use crate::nt::types::{DRIVER_INITIALIZE, GUID, NTSTATUS};
 pub use crate::process::{Finished, Handle, IoToken, Process, UserThread};
 use crate::simulation::{self, Condvar};
 use crate::thread;
@@ -181,6 +181,12 @@ impl Driver {
     }
 }
 
+/// A root-enumerated device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootDevice {
+    pdo: usize,
+}
+
 /// What a machine has in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -267,10 +273,44 @@ impl Machine {
         }
     }
 
+    /// Whether a driver is one of Plug and Play: it has an AddDevice routine.
+    #[must_use]
+    pub fn adds_devices(&self, driver: &Driver) -> bool {
+        driver::adds_devices(&driver.record)
+    }
+
+    /// Lets a root-enumerated device appear, adds it to a driver and starts it.
+    ///
+    /// # Errors
+    /// What AddDevice or IRP_MN_START_DEVICE failed with; STATUS_INVALID_DEVICE_REQUEST if the driver has no AddDevice routine;
+    /// STATUS_SYSTEM_SHUTDOWN if the machine has stopped.
+    pub fn add_device(&self, driver: &Driver) -> Result<RootDevice, NTSTATUS> {
+        let record = driver.record.clone();
+        let added = self.on_system_thread(move |kernel| driver::add_device(kernel, &record));
+        added.unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN)).map(|pdo| RootDevice { pdo })
+    }
+
+    /// Removes a root-enumerated device from its driver.
+    ///
+    /// # Errors
+    /// STATUS_DEVICE_BUSY if it is open, or what the driver answers IRP_MN_QUERY_REMOVE_DEVICE with; STATUS_SYSTEM_SHUTDOWN if the
+    /// machine has stopped.
+    pub fn remove_device(&self, driver: &Driver, device: RootDevice) -> Result<(), NTSTATUS> {
+        let record = driver.record.clone();
+        let removed = self.on_system_thread(move |kernel| driver::remove_device(kernel, &record, device.pdo));
+        removed.unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN))
+    }
+
+    /// The paths of the enabled device interfaces of a class, which a process can open.
+    #[must_use]
+    pub fn interfaces(&self, class: &GUID) -> Vec<String> {
+        crate::nt::io::interface::enabled(&self.kernel, class)
+    }
+
     /// Unloads a driver, or lets it go with its last handle. What it leaves behind is a violation.
     ///
     /// # Errors
-    /// STATUS_INVALID_DEVICE_REQUEST if it has no unload routine or is being unloaded already; STATUS_SYSTEM_SHUTDOWN if the
+    /// STATUS_INVALID_DEVICE_REQUEST if it has no unload routine, has devices of Plug and Play, or is being unloaded already; STATUS_SYSTEM_SHUTDOWN if the
     /// machine has stopped.
     pub fn unload(&self, driver: &Driver) -> Result<Unload, NTSTATUS> {
         let record = driver.record.clone();

@@ -37,6 +37,8 @@ pub(crate) struct Client {
     driver: AtomicUsize,
     pub(crate) driver_object: DriverObject,
     pub(crate) registry_path: String,
+    /// The same, as the client gets it.
+    pub(super) registry_units: Vec<u16>,
     pub(crate) config: Mutex<Option<WDF_DRIVER_CONFIG>>,
 }
 
@@ -142,6 +144,7 @@ pub(crate) extern "win64" fn WdfVersionBind(
         tag: AtomicU32::new(object::DEFAULT_TAG),
         driver: AtomicUsize::new(0),
         driver_object: driver,
+        registry_units: registry_path.encode_utf16().chain([0]).collect(),
         registry_path,
         config: Mutex::new(None),
     });

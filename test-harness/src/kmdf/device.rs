@@ -2,6 +2,8 @@
 #![allow(unsafe_code)] // reads the client's structures
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ptr;
 use std::sync::Arc;
 
@@ -9,13 +11,16 @@ use parking_lot::Mutex;
 
 use super::bind::{Client, client};
 use super::object::{self, Attributes, Kind, Object, expect_kind};
+use super::pnp::{self, Pnp, PnpInit};
 use super::request::{self, Owner, Purpose};
 use super::types::{
     HANDLE, WDF_FILEOBJECT_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfFileObjectCanBeOptional, WdfFileObjectNotRequired,
     WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2,
 };
 use crate::guard::{callout, violate};
-use crate::nt::io::device::{IoCreateDevice, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, set_security};
+use crate::nt::io::device::{
+    IoCreateDevice, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, IoDetachDevice, set_security,
+};
 use crate::nt::io::{device as device_object, file_object};
 use crate::nt::irp::{self, IofCompleteRequest};
 use crate::nt::irql::{KeEnterCriticalRegion, KeLeaveCriticalRegion, called};
@@ -24,7 +29,8 @@ use crate::nt::strings::text;
 use crate::nt::types::{
     APC_LEVEL, DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO,
     FILE_DEVICE_SECURE_OPEN, FILE_OBJECT, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING, Zeroed,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_READ, IRP_MJ_SYSTEM_CONTROL, IRP_MJ_WRITE,
+    NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING, Zeroed,
 };
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
@@ -50,9 +56,10 @@ pub(crate) struct DeviceInit {
     file_attributes: Attributes,
     request_attributes: Attributes,
     in_caller_context: Option<InCallerContext>,
+    pub(super) pnp: Option<PnpInit>,
 }
 
-/// A control device.
+/// A device.
 pub(crate) struct Device {
     wdm: *mut DEVICE_OBJECT,
     name: Option<String>,
@@ -61,7 +68,11 @@ pub(crate) struct Device {
     pub(super) request_attributes: Attributes,
     in_caller_context: Option<InCallerContext>,
     pub(super) default_queue: Mutex<Option<HANDLE>>,
+    /// Queues of their own for the requests of a major function.
+    dispatching: Mutex<BTreeMap<u8, HANDLE>>,
     links: Mutex<Vec<String>>,
+    /// None of a control device.
+    pub(super) pnp: Option<Pnp>,
 }
 
 // SAFETY: the device object is the kernel's and lives until `dispose`; the callbacks are the client's code.
@@ -79,7 +90,7 @@ unsafe impl Send for File {}
 // SAFETY: as above.
 unsafe impl Sync for File {}
 
-fn unicode(text: &str) -> (Vec<u16>, UNICODE_STRING) {
+pub(super) fn unicode(text: &str) -> (Vec<u16>, UNICODE_STRING) {
     let mut units: Vec<u16> = text.encode_utf16().collect();
     let string = UNICODE_STRING::zeroed();
     let length = u16::try_from(units.len() * 2).unwrap_or(u16::MAX);
@@ -89,7 +100,7 @@ fn unicode(text: &str) -> (Vec<u16>, UNICODE_STRING) {
     (units, string)
 }
 
-fn init<'a>(init: *mut DeviceInit) -> &'a mut DeviceInit {
+pub(super) fn init<'a>(init: *mut DeviceInit) -> &'a mut DeviceInit {
     let known = kernel().extension::<super::Framework>().inits.lock().contains(&(init as usize));
     if !known {
         violate(Rule::Framework, format!("{init:p} is no WDFDEVICE_INIT (any more)"));
@@ -107,9 +118,14 @@ pub(crate) extern "win64" fn WdfControlDeviceInitAllocate(
     if kernel().faults.allocation_fails() {
         return ptr::null_mut();
     }
+    new_init(&client(globals), Some(text(sddl)), None)
+}
+
+/// A WDFDEVICE_INIT.
+pub(super) fn new_init(client: &Arc<Client>, sddl: Option<String>, pnp: Option<PnpInit>) -> *mut DeviceInit {
     let init = Box::into_raw(Box::new(DeviceInit {
-        client: client(globals),
-        sddl: Some(text(sddl)),
+        client: client.clone(),
+        sddl,
         name: None,
         device_type: FILE_DEVICE_UNKNOWN,
         characteristics: FILE_DEVICE_SECURE_OPEN,
@@ -119,9 +135,18 @@ pub(crate) extern "win64" fn WdfControlDeviceInitAllocate(
         file_attributes: Attributes::NONE,
         request_attributes: Attributes::NONE,
         in_caller_context: None,
+        pnp,
     }));
     kernel().extension::<super::Framework>().inits.lock().insert(init as usize);
     init
+}
+
+/// Frees what EvtDriverDeviceAdd has not made a device of.
+pub(super) fn free_if_left(pointer: *mut DeviceInit) {
+    let left = kernel().extension::<super::Framework>().inits.lock().contains(&(pointer as usize));
+    if left {
+        drop(release(pointer));
+    }
 }
 
 fn release(pointer: *mut DeviceInit) -> Box<DeviceInit> {
@@ -272,11 +297,17 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
         request_attributes: asked.request_attributes,
         in_caller_context: asked.in_caller_context,
         default_queue: Mutex::new(None),
+        dispatching: Mutex::default(),
         links: Mutex::default(),
+        pnp: asked.pnp.as_ref().map(|pnp| pnp.attach(wdm)),
     };
+    let lower = device.pnp.as_ref().map(Pnp::lower);
     let object = match object::create(&client, Kind::Device(device), &attributes, client.driver()) {
         Ok(object) => object,
         Err(status) => {
+            if let Some(lower) = lower {
+                IoDetachDevice(device_object(lower));
+            }
             IoDeleteDevice(device_object(wdm));
             return status;
         }
@@ -359,6 +390,12 @@ impl Device {
         IoDeleteDevice(device_object(self.wdm));
     }
 
+    /// The queue for requests of a major function.
+    pub(super) fn queue_for(&self, major: u8) -> Option<HANDLE> {
+        let own = self.dispatching.lock().get(&major).copied();
+        own.or(*self.default_queue.lock())
+    }
+
     fn file_class(&self) -> u32 {
         self.file_config.map_or(WdfFileObjectNotRequired, |config| config.FileObjectClass & !WdfFileObjectCanBeOptional)
     }
@@ -409,7 +446,7 @@ impl Device {
 }
 
 /// The WDFDEVICE of a device object that a client of the framework made.
-fn of(device: *mut DEVICE_OBJECT) -> Option<Arc<Object>> {
+pub(super) fn of(device: *mut DEVICE_OBJECT) -> Option<Arc<Object>> {
     let extension = device_object(device).DeviceExtension.get().cast::<HANDLE>();
     if extension.is_null() {
         return None;
@@ -454,8 +491,15 @@ pub(super) extern "win64" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) ->
         IRP_MJ_READ | IRP_MJ_WRITE | IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL => {
             transfer(&object, device, irp)
         }
-        _ => complete(irp, STATUS_INVALID_DEVICE_REQUEST),
+        _ => match &device.pnp {
+            Some(pnp) if is_of_pnp(irp) => pnp::dispatch(&object, pnp, irp),
+            Some(_) | None => complete(irp, STATUS_INVALID_DEVICE_REQUEST),
+        },
     }
+}
+
+fn is_of_pnp(irp: &IRP) -> bool {
+    matches!(irp.current().MajorFunction.get(), IRP_MJ_PNP | IRP_MJ_POWER | IRP_MJ_SYSTEM_CONTROL)
 }
 
 fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJECT) -> NTSTATUS {
@@ -509,6 +553,29 @@ fn transfer(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
     STATUS_PENDING
 }
 
+pub(crate) extern "win64" fn WdfDeviceConfigureRequestDispatching(
+    _globals: usize,
+    handle: HANDLE,
+    queue: HANDLE,
+    kind: u32,
+) -> NTSTATUS {
+    called("WdfDeviceConfigureRequestDispatching", DISPATCH_LEVEL);
+    let (object, queue) = (object::find(handle), object::find(queue));
+    let device: &Device = expect_kind!(object, Device);
+    let _: &super::queue::Queue = expect_kind!(queue, Queue);
+    let major = u8::try_from(kind).unwrap_or(u8::MAX);
+    if !matches!(major, IRP_MJ_READ | IRP_MJ_WRITE | IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL) {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    match device.dispatching.lock().entry(major) {
+        Entry::Vacant(slot) => {
+            slot.insert(queue.handle);
+            STATUS_SUCCESS
+        }
+        Entry::Occupied(_) => crate::nt::status::STATUS_WDF_BUSY,
+    }
+}
+
 pub(crate) extern "win64" fn WdfDeviceEnqueueRequest(_globals: usize, handle: HANDLE, request: HANDLE) -> NTSTATUS {
     called("WdfDeviceEnqueueRequest", DISPATCH_LEVEL);
     let (object, request) = (object::find(handle), object::find(request));
@@ -519,8 +586,8 @@ pub(crate) extern "win64" fn WdfDeviceEnqueueRequest(_globals: usize, handle: HA
             "WdfDeviceEnqueueRequest: the request did not come by EvtIoInCallerContext, or has gone on",
         );
     }
-    let queue = *device.default_queue.lock();
-    match queue.and_then(object::try_find) {
+    let major = expect_kind!(request, Request).irp().current().MajorFunction.get();
+    match device.queue_for(major).and_then(object::try_find) {
         Some(queue) => super::queue::enqueue(&queue, &request),
         None => STATUS_INVALID_DEVICE_REQUEST,
     }

@@ -59,6 +59,10 @@ pub(crate) extern "win64" fn WdfDriverCreate(
             driver.DriverUnload.set(Some(unload));
         }
     }
+    if config.EvtDriverDeviceAdd.is_some() {
+        // SAFETY: the extension lies in the driver object's own block.
+        unsafe { (*driver.DriverExtension.get()).AddDevice.set(Some(super::pnp::add_device)) };
+    }
     if !out.is_null() {
         // SAFETY: the client's out parameter; a bad pointer faults.
         unsafe { out.write(object.handle) };
@@ -66,15 +70,51 @@ pub(crate) extern "win64" fn WdfDriverCreate(
     STATUS_SUCCESS
 }
 
+/// The client that a driver object is of.
+pub(super) fn client_of(driver: DriverObject) -> Option<Arc<Client>> {
+    let framework = kernel().extension::<super::Framework>();
+    let clients = framework.clients.lock();
+    clients.values().find(|client| client.driver_object == driver).cloned()
+}
+
+/// What WdfDriverRetrieveVersionString says, in place of the build of a Windows.
+const VERSION: &str = "Kernel Mode Driver Framework (Debug|Free) v1.33";
+
+pub(crate) extern "win64" fn WdfDriverRetrieveVersionString(
+    _globals: usize,
+    _driver: HANDLE,
+    string: HANDLE,
+) -> NTSTATUS {
+    called("WdfDriverRetrieveVersionString", PASSIVE_LEVEL);
+    super::values::set_string(string, VERSION)
+}
+
+/// WDF_DRIVER_VERSION_AVAILABLE_PARAMS.
+#[repr(C)]
+pub(crate) struct VersionParameters {
+    size: u32,
+    major: u32,
+    minor: u32,
+}
+
+pub(crate) extern "win64" fn WdfDriverIsVersionAvailable(
+    _globals: usize,
+    _driver: HANDLE,
+    version: &VersionParameters,
+) -> u8 {
+    called("WdfDriverIsVersionAvailable", PASSIVE_LEVEL);
+    u8::from(version.size as usize >= size_of::<VersionParameters>() && version.major == 1 && version.minor <= 33)
+}
+
+pub(crate) extern "win64" fn WdfDriverGetRegistryPath(globals: usize, _driver: HANDLE) -> *const u16 {
+    called("WdfDriverGetRegistryPath", PASSIVE_LEVEL);
+    client(globals).registry_units.as_ptr()
+}
+
 /// DRIVER_OBJECT.DriverUnload of every client: the client's own callback, then the end of its objects.
 extern "win64" fn unload(driver: DriverObject) {
     called("the framework's unload routine", PASSIVE_LEVEL);
-    let found = {
-        let framework = kernel().extension::<super::Framework>();
-        let clients = framework.clients.lock();
-        clients.values().find(|client| client.driver_object == driver).cloned()
-    };
-    let Some(client) = found else { return };
+    let Some(client) = client_of(driver) else { return };
     let Some(object) = object::try_find(client.driver()) else { return };
     let callback = client.config.lock().and_then(|config| config.EvtDriverUnload);
     if let Some(callback) = callback {

@@ -10,10 +10,12 @@ mod bind;
 mod device;
 mod driver;
 mod object;
+mod pnp;
 mod queue;
 mod request;
 mod support;
 mod types;
+mod values;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,7 +96,8 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
     FUNCTIONS.get_or_init(|| {
         table! {
             driver: WdfDriverCreate WdfDriverWdmGetDriverObject WdfWdmDriverGetWdfDriverHandle
-                WdfDriverOpenParametersRegistryKey WdfRegistryClose WdfRegistryQueryULong
+                WdfDriverOpenParametersRegistryKey WdfDriverRetrieveVersionString WdfDriverIsVersionAvailable
+                WdfDriverGetRegistryPath WdfRegistryClose WdfRegistryQueryULong
                 WdfRegistryQueryValue;
             object: WdfObjectGetTypedContextWorker WdfObjectAllocateContext WdfObjectContextGetObject
                 WdfObjectReferenceActual WdfObjectDereferenceActual WdfObjectCreate WdfObjectDelete;
@@ -104,13 +107,14 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfDeviceInitSetIoInCallerContextCallback WdfDeviceCreate WdfControlFinishInitializing
                 WdfDeviceCreateSymbolicLink WdfDeviceWdmGetDeviceObject WdfWdmDeviceGetWdfDeviceHandle
                 WdfDeviceGetDriver WdfDeviceGetDefaultQueue WdfFileObjectGetDevice WdfFileObjectWdmGetFileObject
-                WdfDeviceEnqueueRequest;
+                WdfDeviceEnqueueRequest WdfDeviceConfigureRequestDispatching;
             queue: WdfIoQueueCreate WdfIoQueueGetDevice WdfIoQueueGetState WdfIoQueueStart WdfIoQueueStop
                 WdfIoQueueStopSynchronously WdfIoQueueDrain WdfIoQueueDrainSynchronously WdfIoQueuePurge
-                WdfIoQueuePurgeSynchronously WdfIoQueueRetrieveNextRequest WdfIoQueueRetrieveRequestByFileObject
+                WdfIoQueuePurgeSynchronously WdfIoQueueReadyNotify WdfIoQueueRetrieveNextRequest WdfIoQueueRetrieveRequestByFileObject
                 WdfRequestForwardToIoQueue WdfRequestRequeue WdfRequestStopAcknowledge;
             request: WdfRequestRetrieveInputBuffer WdfRequestRetrieveOutputBuffer WdfRequestRetrieveInputWdmMdl
-                WdfRequestRetrieveOutputWdmMdl WdfRequestGetParameters WdfRequestGetFileObject WdfRequestGetIoQueue
+                WdfRequestRetrieveOutputWdmMdl WdfRequestRetrieveInputMemory WdfRequestRetrieveOutputMemory
+                WdfRequestGetParameters WdfRequestGetFileObject WdfRequestGetIoQueue
                 WdfRequestWdmGetIrp WdfRequestGetRequestorMode WdfRequestIsFrom32BitProcess WdfRequestGetStatus
                 WdfRequestSetInformation WdfRequestGetInformation WdfRequestIsCanceled WdfRequestMarkCancelable
                 WdfRequestMarkCancelableEx WdfRequestUnmarkCancelable WdfRequestComplete
@@ -119,6 +123,14 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfTimerStart WdfTimerStop WdfTimerGetParentObject WdfSpinLockCreate WdfSpinLockAcquire
                 WdfSpinLockRelease WdfWaitLockCreate WdfWaitLockAcquire WdfWaitLockRelease WdfMemoryCreate
                 WdfMemoryCreatePreallocated WdfMemoryGetBuffer;
+            values: WdfStringCreate WdfStringGetUnicodeString WdfCollectionCreate WdfCollectionGetCount WdfCollectionAdd
+                WdfCollectionRemove WdfCollectionRemoveItem WdfCollectionGetItem WdfCollectionGetFirstItem
+                WdfCollectionGetLastItem WdfMemoryCopyToBuffer WdfMemoryCopyFromBuffer WdfMemoryAssignBuffer WdfDpcCreate
+                WdfDpcEnqueue WdfDpcCancel WdfDpcGetParentObject WdfDpcWdmGetDpc;
+            pnp: WdfDeviceInitSetPnpPowerEventCallbacks WdfDeviceInitSetPowerPolicyOwnership WdfFdoInitSetFilter
+                WdfFdoInitWdmGetPhysicalDevice WdfDeviceWdmGetPhysicalDevice WdfDeviceWdmGetAttachedDevice
+                WdfCmResourceListGetCount WdfCmResourceListGetDescriptor WdfDeviceCreateDeviceInterface
+                WdfDeviceSetDeviceInterfaceState WdfDeviceRetrieveDeviceInterfaceString;
         }
     })
 }

@@ -16,6 +16,7 @@ use super::types::{
     HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WdfExecutionLevelInheritFromParent,
     WdfExecutionLevelPassive,
 };
+use super::values::{Collection, Dpc, Text};
 use crate::guard::{callout, violate};
 use crate::image::unwind::{Site, known, site};
 use crate::nt::irql::called;
@@ -41,6 +42,11 @@ pub(crate) enum Kind {
     WaitLock(WaitLock),
     Memory(Memory),
     Key(usize),
+    Text(Text),
+    Collection(Collection),
+    Dpc(Dpc),
+    /// The resources of a root device: none.
+    ResourceList,
     /// WdfObjectCreate: nothing but contexts.
     General,
 }
@@ -60,6 +66,10 @@ impl Kind {
             Kind::WaitLock(_) => "WDFWAITLOCK",
             Kind::Memory(_) => "WDFMEMORY",
             Kind::Key(_) => "WDFKEY",
+            Kind::Text(_) => "WDFSTRING",
+            Kind::Collection(_) => "WDFCOLLECTION",
+            Kind::Dpc(_) => "WDFDPC",
+            Kind::ResourceList => "WDFCMRESLIST",
             Kind::General => "WDFOBJECT",
         }
     }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::bind::client;
 use super::device::Device;
 use super::object::{self, Attributes, Kind, Object, create_into, expect_kind};
+use super::pnp::Pnp;
 use super::request::{self, Owner, Request};
 use super::types::{
     HANDLE, PFN_IO_DEFAULT, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfIoQueueDispatchManual,
@@ -48,6 +49,10 @@ struct Flow {
 
 struct State {
     flow: Flow,
+    /// False of a power-managed queue while its device is not in D0: it keeps its requests.
+    powered: bool,
+    /// Called when a request comes to the queue while it has none, of a manual queue.
+    ready: Option<(extern "win64" fn(HANDLE, HANDLE), HANDLE)>,
     waiting: VecDeque<HANDLE>,
     /// Requests that the driver has of this queue.
     presented: usize,
@@ -70,6 +75,7 @@ impl State {
 /// A queue.
 pub(crate) struct Queue {
     config: WDF_IO_QUEUE_CONFIG,
+    power_managed: bool,
     dispatching: Dispatching,
     default: bool,
     state: Mutex<State>,
@@ -118,12 +124,20 @@ pub(crate) extern "win64" fn WdfIoQueueCreate(
     if config.DefaultQueue != 0 && device_data.default_queue.lock().is_some() {
         return crate::nt::status::STATUS_UNSUCCESSFUL;
     }
+    let power_managed = match config.PowerManaged {
+        WdfTrue => true,
+        WdfUseDefault => device_data.pnp.as_ref().is_some_and(Pnp::manages_queues),
+        _ => false,
+    };
     let queue = Queue {
         config,
+        power_managed,
         dispatching,
         default: config.DefaultQueue != 0,
         state: Mutex::new(State {
             flow: Flow { accepts: true, dispatches: true },
+            powered: !power_managed || device_data.pnp.as_ref().is_none_or(Pnp::is_in_d0),
+            ready: None,
             waiting: VecDeque::new(),
             presented: 0,
             idle: None,
@@ -146,10 +160,10 @@ pub(crate) extern "win64" fn WdfIoQueueCreate(
     STATUS_SUCCESS
 }
 
-/// A request goes to the default queue of its device.
+/// A request goes to the queue that its device has for it.
 pub(super) fn deliver_to_default(device: &Arc<Object>, request: &Arc<Object>) {
-    let queue = *expect_kind!(device, Device).default_queue.lock();
-    match queue.and_then(object::try_find) {
+    let major = expect_kind!(request, Request).irp().current().MajorFunction.get();
+    match expect_kind!(device, Device).queue_for(major).and_then(object::try_find) {
         Some(queue) => {
             if let Err(status) = insert(&queue, request) {
                 request::complete(request, status, Some(0));
@@ -171,6 +185,7 @@ pub(super) fn enqueue(queue: &Arc<Object>, request: &Arc<Object>) -> NTSTATUS {
 fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
     let queue = expect_kind!(object, Queue);
     let data = expect_kind!(request, Request);
+    let ready;
     let waits = {
         let mut state = queue.state.lock();
         if !state.flow.accepts {
@@ -178,11 +193,17 @@ fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
         }
         data.set_owner(Owner::Framework);
         data.queue.store(object.handle, Ordering::Release);
-        state.wait(request, data, VecDeque::push_back)
+        let was_empty = state.waiting.is_empty();
+        let waits = state.wait(request, data, VecDeque::push_back);
+        ready = state.ready.filter(|_| was_empty && waits && state.flow.dispatches && state.powered);
+        waits
     };
     if !waits {
         cancelled_in_queue(request, data);
         return Ok(());
+    }
+    if let Some((callback, context)) = ready {
+        callout("EvtIoQueueState", || callback(object.handle, context));
     }
     pump(object);
     Ok(())
@@ -193,7 +214,7 @@ fn next(queue: &Queue, wanted: impl Fn(&Request) -> bool, manual: bool) -> Optio
     loop {
         let taken = {
             let mut state = queue.state.lock();
-            if !state.flow.dispatches {
+            if !state.flow.dispatches || !state.powered {
                 return None;
             }
             let room = match queue.dispatching {
@@ -258,6 +279,76 @@ fn pump(object: &Arc<Object>) {
         present(object, queue, &request);
     }
     PUMPING.with_borrow_mut(|on| on.retain(|handle| *handle != object.handle));
+}
+
+/// WDF_TRI_STATE.
+const WdfTrue: u32 = 1;
+const WdfUseDefault: u32 = 2;
+
+fn power_managed_queues(device: &Arc<Object>) -> Vec<Arc<Object>> {
+    let is_managed = |object: &Arc<Object>| matches!(&object.kind, Kind::Queue(queue) if queue.power_managed);
+    device.children().into_iter().filter_map(object::try_find).filter(is_managed).collect()
+}
+
+/// The device is in D0: its power-managed queues present what has been waiting.
+pub(super) fn power_up(device: &Arc<Object>) {
+    for object in power_managed_queues(device) {
+        expect_kind!(object, Queue).state.lock().powered = true;
+        pump(&object);
+    }
+}
+
+/// The device leaves D0: its power-managed queues present nothing more, and what they have presented ends first.
+pub(super) fn power_down(device: &Arc<Object>) {
+    for object in power_managed_queues(device) {
+        let queue = expect_kind!(object, Queue);
+        queue.state.lock().powered = false;
+        for child in device.children() {
+            if let Some(request) = object::try_find(child)
+                && let Kind::Request(data) = &request.kind
+                && data.queue.load(Ordering::Acquire) == object.handle
+                && data.was_presented()
+                && let Some(callback) = queue.config.EvtIoStop
+            {
+                callout("EvtIoStop", || callback(object.handle, request.handle, STOP_ACTION_PURGE));
+            }
+        }
+        let mut state = queue.state.lock();
+        while state.presented != 0 {
+            if kernel().is_stopped() {
+                drop(state);
+                crate::guard::escape();
+            }
+            queue.became_idle.wait_for(&mut state, std::time::Duration::from_millis(50));
+        }
+    }
+}
+
+/// WdfRequestStopActionPurge.
+const STOP_ACTION_PURGE: u32 = 2;
+
+pub(crate) extern "win64" fn WdfIoQueueReadyNotify(
+    _globals: usize,
+    handle: HANDLE,
+    callback: Option<extern "win64" fn(HANDLE, HANDLE)>,
+    context: HANDLE,
+) -> NTSTATUS {
+    called("WdfIoQueueReadyNotify", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let queue = expect_kind!(object, Queue);
+    if queue.dispatching != Dispatching::Manual {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    let mut state = queue.state.lock();
+    match (callback, state.ready.is_some()) {
+        (Some(_), true) => STATUS_INVALID_DEVICE_REQUEST,
+        // A registration ends while the queue is stopped.
+        (None, _) if state.flow.dispatches => STATUS_INVALID_DEVICE_REQUEST,
+        (callback, _) => {
+            state.ready = callback.map(|callback| (callback, context));
+            STATUS_SUCCESS
+        }
+    }
 }
 
 /// Calls the driver with a request.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::device::Device;
-use super::object::{self, Kind, Object, expect_kind};
+use super::object::{self, Attributes, Kind, Object, expect_kind};
+use super::support::Memory;
 use super::types::{HANDLE, WDF_REQUEST_PARAMETERS};
 use crate::guard::{callout, violate};
 use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCompleteRequest};
@@ -308,6 +309,37 @@ pub(crate) extern "win64" fn WdfRequestRetrieveOutputWdmMdl(
 ) -> NTSTATUS {
     called("WdfRequestRetrieveOutputWdmMdl", DISPATCH_LEVEL);
     retrieve_mdl(handle, true, out)
+}
+
+/// A memory object over a buffer of the request, which it goes with.
+fn retrieve_memory(handle: HANDLE, buffer: fn(&Request) -> Result<Buffer, NTSTATUS>, out: *mut HANDLE) -> NTSTATUS {
+    let object = object::find(handle);
+    match buffer(expect_kind!(object, Request)) {
+        Ok(Buffer { length: 0, .. }) => STATUS_BUFFER_TOO_SMALL,
+        Ok(Buffer { address, length }) => {
+            let memory = Kind::Memory(Memory::over(address, length));
+            object::create_into(&object.client, memory, &Attributes::NONE, handle, out)
+        }
+        Err(status) => status,
+    }
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveInputMemory(
+    _globals: usize,
+    handle: HANDLE,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveInputMemory", DISPATCH_LEVEL);
+    retrieve_memory(handle, Request::input, out)
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveOutputMemory(
+    _globals: usize,
+    handle: HANDLE,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveOutputMemory", DISPATCH_LEVEL);
+    retrieve_memory(handle, Request::output, out)
 }
 
 pub(crate) extern "win64" fn WdfRequestGetParameters(

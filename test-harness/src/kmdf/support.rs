@@ -307,13 +307,38 @@ pub(crate) extern "win64" fn WdfWaitLockRelease(_globals: usize, handle: HANDLE)
 /// A memory object.
 pub(crate) struct Memory {
     buffer: Cell<usize>,
-    size: usize,
+    size: Cell<usize>,
     /// The tag, where the framework allocated the buffer.
     tag: Option<u32>,
 }
 
-// SAFETY: the buffer's address does not change after creation; it is freed once, when the object is deleted.
+// SAFETY: the buffer changes only by WdfMemoryAssignBuffer, which the client does not call while others use it.
 unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// A memory object over a buffer that is somebody else's.
+    pub(super) fn over(buffer: PVOID, size: usize) -> Self {
+        Self { buffer: Cell::new(buffer as usize), size: Cell::new(size), tag: None }
+    }
+
+    pub(super) fn address(&self) -> usize {
+        self.buffer.get()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size.get()
+    }
+
+    /// Gives it another buffer. False if it has one of the framework's.
+    pub(super) fn assign(&self, buffer: PVOID, size: usize) -> bool {
+        if self.tag.is_some() {
+            return false;
+        }
+        self.buffer.set(buffer as usize);
+        self.size.set(size);
+        true
+    }
+}
 
 pub(crate) extern "win64" fn WdfMemoryCreate(
     globals: usize,
@@ -333,7 +358,7 @@ pub(crate) extern "win64" fn WdfMemoryCreate(
     let Some(block) = pool::allocate(kernel(), size, tag, false, pool::is_paged(pool_type)) else {
         return STATUS_INSUFFICIENT_RESOURCES;
     };
-    let memory = Memory { buffer: Cell::new(block as usize), size, tag: Some(tag) };
+    let memory = Memory { buffer: Cell::new(block as usize), size: Cell::new(size), tag: Some(tag) };
     let status = create_into(&client, Kind::Memory(memory), &Attributes::read(attributes), client.driver(), out);
     if status != STATUS_SUCCESS {
         ExFreePoolWithTag(block, tag);
@@ -356,7 +381,7 @@ pub(crate) extern "win64" fn WdfMemoryCreatePreallocated(
         return STATUS_INVALID_PARAMETER;
     }
     let client = client(globals);
-    let memory = Memory { buffer: Cell::new(buffer as usize), size, tag: None };
+    let memory = Memory::over(buffer, size);
     create_into(&client, Kind::Memory(memory), &Attributes::read(attributes), client.driver(), out)
 }
 
@@ -366,7 +391,7 @@ pub(crate) extern "win64" fn WdfMemoryGetBuffer(_globals: usize, handle: HANDLE,
     let memory = expect_kind!(object, Memory);
     if !size.is_null() {
         // SAFETY: the client's out parameter; a bad pointer faults.
-        unsafe { size.write(memory.size) };
+        unsafe { size.write(memory.size.get()) };
     }
     memory.buffer.get() as PVOID
 }
@@ -388,7 +413,11 @@ impl Kind {
             Kind::Key(key) => {
                 crate::nt::object::ZwClose(*key);
             }
+            Kind::Collection(collection) => collection.dispose(),
+            Kind::Dpc(dpc) => dpc.dispose(current().irql.get() == PASSIVE_LEVEL),
             Kind::WorkItem(_)
+            | Kind::Text(_)
+            | Kind::ResourceList
             | Kind::Driver
             | Kind::File(_)
             | Kind::Queue(_)

@@ -72,6 +72,43 @@ pub(crate) struct WDF_DRIVER_CONFIG {
 pub(crate) const WdfDriverInitNonPnpDriver: u32 = 1;
 pub(crate) const WdfDriverInitNoDispatchOverride: u32 = 2;
 
+pub(crate) type PFN_DEVICE_STATUS = extern "win64" fn(HANDLE) -> NTSTATUS;
+pub(crate) type PFN_DEVICE_POWER = extern "win64" fn(HANDLE, u32) -> NTSTATUS;
+
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct WDF_PNPPOWER_EVENT_CALLBACKS {
+    pub(crate) Size: u32,
+    pub(crate) EvtDeviceD0Entry: Option<PFN_DEVICE_POWER>,
+    pub(crate) EvtDeviceD0EntryPostInterruptsEnabled: Option<PFN_DEVICE_POWER>,
+    pub(crate) EvtDeviceD0Exit: Option<PFN_DEVICE_POWER>,
+    pub(crate) EvtDeviceD0ExitPreInterruptsDisabled: Option<PFN_DEVICE_POWER>,
+    pub(crate) EvtDevicePrepareHardware: Option<extern "win64" fn(HANDLE, HANDLE, HANDLE) -> NTSTATUS>,
+    pub(crate) EvtDeviceReleaseHardware: Option<extern "win64" fn(HANDLE, HANDLE) -> NTSTATUS>,
+    pub(crate) EvtDeviceSelfManagedIoCleanup: Option<PFN_OBJECT>,
+    pub(crate) EvtDeviceSelfManagedIoFlush: Option<PFN_OBJECT>,
+    pub(crate) EvtDeviceSelfManagedIoInit: Option<PFN_DEVICE_STATUS>,
+    pub(crate) EvtDeviceSelfManagedIoSuspend: Option<PFN_DEVICE_STATUS>,
+    pub(crate) EvtDeviceSelfManagedIoRestart: Option<PFN_DEVICE_STATUS>,
+    pub(crate) EvtDeviceSurpriseRemoval: Option<PFN_OBJECT>,
+    pub(crate) EvtDeviceQueryRemove: Option<PFN_DEVICE_STATUS>,
+    pub(crate) EvtDeviceQueryStop: Option<PFN_DEVICE_STATUS>,
+    pub(crate) EvtDeviceUsageNotification: usize,
+    pub(crate) EvtDeviceRelationsQuery: usize,
+    pub(crate) EvtDeviceUsageNotificationEx: usize,
+}
+
+/// WDF_POWER_DEVICE_STATE: the state before the first D0, and after the last.
+pub(crate) const WdfPowerDeviceD3Final: u32 = 5;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_DPC_CONFIG {
+    pub(crate) Size: u32,
+    pub(crate) EvtDpcFunc: Option<PFN_OBJECT>,
+    pub(crate) AutomaticSerialization: u8,
+}
+
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct WDF_FILEOBJECT_CONFIG {
@@ -198,9 +235,13 @@ mod tests {
                 EvtIoRead EvtIoWrite EvtIoDeviceControl EvtIoInternalDeviceControl EvtIoStop EvtIoResume
                 EvtIoCanceledOnQueue NumberOfPresentedRequests Driver;
             WDF_WORKITEM_CONFIG: Size EvtWorkItemFunc AutomaticSerialization;
+            WDF_DPC_CONFIG: Size EvtDpcFunc AutomaticSerialization;
             WDF_TIMER_CONFIG: Size EvtTimerFunc Period AutomaticSerialization TolerableDelay UseHighResolutionTimer;
             WDF_REQUEST_PARAMETERS: Size MinorFunction Type;
         }
         assert_eq!(size_of::<WDF_BIND_INFO2>(), 88);
+        // Held against the header that C drivers are compiled with by `tests/drivers/kmdf_pnp.c`.
+        assert_eq!(size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>(), 144);
+        assert_eq!(offset_of!(WDF_PNPPOWER_EVENT_CALLBACKS, EvtDeviceSurpriseRemoval), 96);
     }
 }

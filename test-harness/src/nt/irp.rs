@@ -133,6 +133,11 @@ impl Irps {
         !record.spent
     }
 
+    /// Whether the I/O manager made a packet.
+    fn is_of_the_system(&self, irp: &IRP) -> bool {
+        self.records.lock().get(&(irp.as_ptr() as usize)).is_some_and(|record| record.request.is_some())
+    }
+
     fn is_of_wsk(&self, irp: &IRP) -> bool {
         self.records.lock().get(&(irp.as_ptr() as usize)).is_some_and(|record| record.wsk)
     }
@@ -390,7 +395,9 @@ pub(crate) fn send(irp: &IRP, call: &str) {
     if irp.CurrentLocation.get() <= 1 {
         violate(Rule::Irp, format!("{call}: the IRP has no stack location left"));
     }
-    let top = irp.CurrentLocation.get() > irp.StackCount.get();
+    // A driver that passes a packet on with its own location (IoSkipCurrentIrpStackLocation) is at the top, too.
+    let passed_on = kernel.irps.is_of_the_system(irp) || current().routine.get() == "a dispatch routine";
+    let top = irp.CurrentLocation.get() > irp.StackCount.get() && !passed_on;
     match kernel.irps.set_phase(irp, Phase::Sent) {
         None => violate(Rule::Irp, format!("{call}: the IRP was never allocated, or it has been freed")),
         Some(Phase::Sent) if top => violate(Rule::Irp, format!("{call}: the IRP was sent, and has not completed")),

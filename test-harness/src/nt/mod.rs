@@ -61,7 +61,7 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 26] = [
+        let modules: [&[(&'static str, Export)]; 27] = [
             c_runtime::EXPORTS,
             conversion::EXPORTS,
             debug::EXPORTS,
@@ -71,6 +71,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
             exception::EXPORTS,
             io::device::EXPORTS,
             io::driver::EXPORTS,
+            io::interface::EXPORTS,
             io::request::EXPORTS,
             irp::EXPORTS,
             irql::EXPORTS,

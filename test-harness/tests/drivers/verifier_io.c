@@ -368,7 +368,7 @@ BEHAVIOUR(fail_fast) {
 /* The stand-in kernel has no such function, which is found when it is called. */
 BEHAVIOUR(call_an_import_that_nothing_provides) {
     if (Call->Wrong)
-        ExRaiseStatus(STATUS_UNSUCCESSFUL);
+        KeInvalidateAllCaches();
     return STATUS_SUCCESS;
 }
 

@@ -19,8 +19,8 @@ use crate::nt::pool::{self, Owner, tag_name};
 use crate::nt::registry::Value;
 use crate::nt::runtime::missing_import;
 use crate::nt::status::{
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_OBJECT_NAME_COLLISION, STATUS_SUCCESS,
-    nt_success,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_NO_SUCH_DEVICE, STATUS_OBJECT_NAME_COLLISION,
+    STATUS_SUCCESS, nt_success,
 };
 use crate::nt::strings;
 use crate::nt::types::{
@@ -59,6 +59,8 @@ pub(crate) struct Record {
     /// Somebody runs its unload routine, or has.
     leaving: AtomicBool,
     extensions: Mutex<Vec<(usize, usize)>>,
+    /// PDOs that it has been started on.
+    pnp_devices: Mutex<Vec<usize>>,
 }
 
 impl Record {
@@ -143,6 +145,7 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
         phase: Mutex::new(Phase::Starting),
         leaving: AtomicBool::new(false),
         extensions: Mutex::default(),
+        pnp_devices: Mutex::default(),
     });
     set_up(kernel, &record, &key);
     kernel.io.state.lock().drivers.insert(record.object, record.clone());
@@ -191,12 +194,39 @@ fn set_up(kernel: &Kernel, record: &Record, key: &str) {
     }
 }
 
+/// A root device appears for a driver of Plug and Play: it is started on it. The PDO.
+pub(crate) fn add_device(kernel: &Kernel, record: &Record) -> Result<usize, NTSTATUS> {
+    if record.phase() != Phase::Running {
+        return Err(STATUS_INVALID_DEVICE_REQUEST);
+    }
+    let pdo = super::pnp::add_device(kernel, record.object as *mut DRIVER_OBJECT)?;
+    record.pnp_devices.lock().push(pdo);
+    Ok(pdo)
+}
+
+/// Removes a root device of a driver's.
+pub(crate) fn remove_device(kernel: &Kernel, record: &Record, pdo: usize) -> Result<(), NTSTATUS> {
+    if !record.pnp_devices.lock().contains(&pdo) {
+        return Err(STATUS_NO_SUCH_DEVICE);
+    }
+    super::pnp::remove_device(kernel, pdo)?;
+    record.pnp_devices.lock().retain(|known| *known != pdo);
+    Ok(())
+}
+
+/// Whether a driver has a routine that adds devices of Plug and Play.
+pub(crate) fn adds_devices(record: &Record) -> bool {
+    // SAFETY: the extension lies in the driver object's own block.
+    record.phase() == Phase::Running && unsafe { (*record.object().DriverExtension.get()).AddDevice.get().is_some() }
+}
+
 /// Asks for the unload of a driver (NtUnloadDriver): at once if nobody has it open, else when the last handle goes.
 pub(crate) fn unload(kernel: &Kernel, record: &Arc<Record>) -> Result<(), NTSTATUS> {
     {
         let mut phase = record.phase.lock();
         // Of a driver that has gone there is no object any more.
-        if *phase != Phase::Running || record.object().DriverUnload.get().is_none() {
+        let has_devices = !record.pnp_devices.lock().is_empty();
+        if *phase != Phase::Running || has_devices || record.object().DriverUnload.get().is_none() {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
         *phase = Phase::Unloading;

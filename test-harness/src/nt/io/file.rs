@@ -44,7 +44,8 @@ pub(crate) fn open(
     let granted = {
         let state = kernel.io.state.lock();
         let record = state.devices.get(&(found.device as usize)).ok_or(STATUS_OBJECT_NAME_NOT_FOUND)?;
-        let going = record.delete_pending || driver::is_unloading(&state, target.DriverObject.get());
+        let going = record.delete_pending
+            || driver::is_unloading(&state, device(super::device::attached(found.device)).DriverObject.get());
         if going || target.Flags.get() & DO_DEVICE_INITIALIZING != 0 {
             return Err(STATUS_NO_SUCH_DEVICE);
         }

@@ -4,6 +4,8 @@
 pub(crate) mod device;
 pub(crate) mod driver;
 pub(crate) mod file;
+pub(crate) mod interface;
+pub(crate) mod pnp;
 pub(crate) mod request;
 pub(crate) mod security;
 #[cfg(test)]
@@ -41,6 +43,8 @@ struct State {
     links: BTreeMap<String, String>,
     drivers: HashMap<usize, Arc<driver::Record>>,
     next_name: u32,
+    interfaces: Vec<interface::Interface>,
+    bus: pnp::Bus,
 }
 
 impl Io {

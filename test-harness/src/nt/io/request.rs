@@ -117,8 +117,7 @@ fn build(kernel: &Kernel, file: &FILE_OBJECT, request: Request) -> Result<&'stat
 }
 
 /// Sends a packet that `build` made; the dispatch routine's status.
-fn start(file: &FILE_OBJECT, irp: &IRP, pending: &Pending) -> NTSTATUS {
-    let target = attached(file.DeviceObject.get());
+fn start(target: *mut DEVICE_OBJECT, irp: &IRP, pending: &Pending) -> NTSTATUS {
     irp.next().DeviceObject.set(target);
     send(irp, "NtDeviceIoControlFile");
     let status = dispatch(target, irp);
@@ -148,12 +147,7 @@ pub(super) fn send_and_wait(
     flags: u32,
     parameters: impl FnOnce(&IO_STACK_LOCATION),
 ) -> Result<NTSTATUS, NTSTATUS> {
-    let waiting = Arc::new((Mutex::new(None), Condvar::new()));
-    let told = waiting.clone();
-    let done: Done = Box::new(move |status| {
-        *told.0.lock() = Some(status);
-        told.1.notify_all();
-    });
+    let (waiting, done) = waiting();
     let body = ptr::from_ref(file) as usize;
     // IRP_MJ_CLOSE comes when the last reference has gone.
     let mut request = Request::new(if major == IRP_MJ_CLOSE { 0 } else { body }, None, Some(done));
@@ -167,7 +161,24 @@ pub(super) fn send_and_wait(
     irp.Flags.set(flags);
     irp.next().MajorFunction.set(major);
     parameters(irp.next());
-    start(file, irp, &pending);
+    start(attached(file.DeviceObject.get()), irp, &pending);
+    wait(kernel, waiting)
+}
+
+/// Whom a packet's end is waited for by.
+type Waiting = Arc<(Mutex<Option<IoStatus>>, Condvar)>;
+
+fn waiting() -> (Waiting, Done) {
+    let waiting = Waiting::default();
+    let told = waiting.clone();
+    let done: Done = Box::new(move |status| {
+        *told.0.lock() = Some(status);
+        told.1.notify_all();
+    });
+    (waiting, done)
+}
+
+fn wait(kernel: &Kernel, waiting: Waiting) -> Result<NTSTATUS, NTSTATUS> {
     let status = {
         let mut told = waiting.0.lock();
         loop {
@@ -182,6 +193,26 @@ pub(super) fn send_and_wait(
         escape();
     }
     Ok(status)
+}
+
+/// Sends a packet of the PnP manager's to a device, and waits for it.
+pub(super) fn send_to_device(
+    kernel: &Kernel,
+    target: *mut DEVICE_OBJECT,
+    parameters: impl FnOnce(&IO_STACK_LOCATION),
+) -> Result<NTSTATUS, NTSTATUS> {
+    let (waiting, done) = waiting();
+    let mut request = Request::new(0, None, Some(done));
+    (request.process, request.thread) = (0, 0);
+    let pending = request.pending.clone();
+    let packet = irp::allocate(kernel, device(target).StackSize.get(), Owner::Kernel, Some(Box::new(request)));
+    let irp = irp::at(packet.ok_or(STATUS_INSUFFICIENT_RESOURCES)?);
+    irp.Thread.set(current().thread.body());
+    irp.RequestorMode.set(KERNEL_MODE);
+    irp.IoStatus.Status.set(super::pnp::INITIAL);
+    parameters(irp.next());
+    start(target, irp, &pending);
+    wait(kernel, waiting)
 }
 
 /// A caller's buffer: an address, which is a claim, and a length.
@@ -352,7 +383,7 @@ fn submit(
         unbuild(kernel, irp);
         return Err(status);
     }
-    start(file, irp, &pending);
+    start(attached(file.DeviceObject.get()), irp, &pending);
     Ok(id)
 }
 
@@ -382,7 +413,7 @@ pub(crate) fn transfer(
         location.Parameters.set_read_write(READ_WRITE { Length: buffer.length, Key: 0, ByteOffset: 0 });
         irp.UserBuffer.set(buffer.address as PVOID);
         buffer.probe(access)?;
-        let flags = device(object::file(file).DeviceObject.get()).Flags.get();
+        let flags = device(attached(object::file(file).DeviceObject.get())).Flags.get();
         if flags & DO_BUFFERED_IO != 0 && buffer.length != 0 {
             let input = if access == Access::Read { buffer } else { Buffer { length: 0, ..buffer } };
             system_buffer(kernel, irp, input, buffer.len())?;
