@@ -302,7 +302,7 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
         pnp: asked.pnp.as_ref().map(|pnp| pnp.attach(wdm)),
     };
     let lower = device.pnp.as_ref().map(Pnp::lower);
-    let object = match object::create(&client, Kind::Device(device), &attributes, client.driver()) {
+    let object = match object::create(&client, Kind::Device(Box::new(device)), &attributes, client.driver()) {
         Ok(object) => object,
         Err(status) => {
             if let Some(lower) = lower {

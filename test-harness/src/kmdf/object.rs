@@ -32,7 +32,7 @@ use crate::violation::Rule;
 /// What an object is.
 pub(crate) enum Kind {
     Driver,
-    Device(Device),
+    Device(Box<Device>),
     File(File),
     Queue(Queue),
     Request(Request),

@@ -219,8 +219,7 @@ fn number(text: *const u8) -> i64 {
     let rest = all.trim_ascii_start();
     let (minus, digits) = match rest {
         [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
+        [b'+', rest @ ..] | rest => (false, rest),
     };
     let value = digits
         .iter()

@@ -265,8 +265,8 @@ pub(crate) extern "win64" fn RtlUnicodeStringToInteger(
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let prefixes = [("0x", 16), ("0o", 8), ("0b", 2)];
-    let prefixed = prefixes.iter().find_map(|(prefix, base)| Some((rest.strip_prefix(prefix)?, *base)));
+    let prefixed =
+        [("0x", 16), ("0o", 8), ("0b", 2)].iter().find_map(|(prefix, base)| Some((rest.strip_prefix(prefix)?, *base)));
     let (digits, base) = match (base, prefixed) {
         (0, Some((digits, base))) => (digits, base),
         (0, None) => (rest, 10),
@@ -281,9 +281,7 @@ pub(crate) extern "win64" fn RtlUnicodeStringToInteger(
 
 pub(crate) extern "win64" fn RtlStringFromGUID(guid: &GUID, string: &UNICODE_STRING) -> NTSTATUS {
     called("RtlStringFromGUID", PASSIVE_LEVEL);
-    let [a, b, rest @ ..] = guid.Data4;
-    let tail: String = rest.iter().map(|byte| format!("{byte:02X}")).collect();
-    let text = format!("{{{:08X}-{:04X}-{:04X}-{a:02X}{b:02X}-{tail}}}", guid.Data1, guid.Data2, guid.Data3);
+    let text = guid.to_string().to_uppercase();
     let values: Vec<u16> = text.encode_utf16().collect();
     let length = values.len() as u16 * 2;
     let Some(block) = allocate(usize::from(length) + 2) else { return STATUS_INSUFFICIENT_RESOURCES };
@@ -297,17 +295,21 @@ pub(crate) extern "win64" fn RtlStringFromGUID(guid: &GUID, string: &UNICODE_STR
 fn parse_guid(text: &str) -> Option<GUID> {
     let inner = text.strip_prefix('{')?.strip_suffix('}')?;
     let parts: Vec<&str> = inner.split('-').collect();
-    let [a, b, c, d, e] = parts[..] else { return None };
-    if [a, b, c, d, e].map(str::len) != [8, 4, 4, 4, 12] || !inner.is_ascii() {
+    if parts.iter().map(|part| part.len()).ne([8, 4, 4, 4, 12]) || !inner.is_ascii() {
         return None;
     }
-    let tail = format!("{d}{e}");
+    let tail = parts[3..].concat();
     let mut data = [0; 8];
     for (index, byte) in data.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&tail[2 * index..2 * index + 2], 16).ok()?;
     }
     let word = |text| u16::from_str_radix(text, 16).ok();
-    Some(GUID { Data1: u32::from_str_radix(a, 16).ok()?, Data2: word(b)?, Data3: word(c)?, Data4: data })
+    Some(GUID {
+        Data1: u32::from_str_radix(parts[0], 16).ok()?,
+        Data2: word(parts[1])?,
+        Data3: word(parts[2])?,
+        Data4: data,
+    })
 }
 
 pub(crate) extern "win64" fn RtlGUIDFromString(string: &UNICODE_STRING, guid: &mut GUID) -> NTSTATUS {

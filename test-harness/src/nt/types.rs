@@ -197,6 +197,16 @@ pub struct GUID {
     pub Data4: [u8; 8],
 }
 
+impl std::fmt::Display for GUID {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{{{:08x}-{:04x}-{:04x}-", self.Data1, self.Data2, self.Data3)?;
+        for (index, byte) in self.Data4.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if index == 2 { "-" } else { "" })?;
+        }
+        write!(f, "}}")
+    }
+}
+
 #[repr(C)]
 pub struct MDL {
     pub Next: Cell<*mut MDL>,

@@ -3,3 +3,4 @@
 mod bed;
 mod exceptions;
 mod pnp;
+mod wsk;

@@ -27,12 +27,6 @@ pub(super) struct Interface {
     enabled: bool,
 }
 
-fn class_name(class: &GUID) -> String {
-    let [a, b, rest @ ..] = class.Data4;
-    let tail: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{{{:08x}-{:04x}-{:04x}-{a:02x}{b:02x}-{tail}}}", class.Data1, class.Data2, class.Data3)
-}
-
 /// The paths of a class's enabled interfaces, as CM_Get_Device_Interface_List gives them to programs.
 pub(crate) fn enabled(kernel: &Kernel, class: &GUID) -> Vec<String> {
     let state = kernel.io.state.lock();
@@ -53,7 +47,7 @@ pub(crate) extern "win64" fn IoRegisterDeviceInterface(
     let pdo = ptr::from_ref(physical) as usize;
     let instance = kernel.io.state.lock().devices.get(&pdo).and_then(|record| record.name.clone()).unwrap_or_default();
     let instance = instance.rsplit('\\').next().unwrap_or_default().to_owned();
-    let mut name = format!(r"\??\ROOT#{instance}#0000#{}", class_name(class));
+    let mut name = format!(r"\??\ROOT#{instance}#0000#{class}");
     if let Some(reference) = reference.map(text).filter(|reference| !reference.is_empty()) {
         name = format!(r"{name}\{reference}");
     }

@@ -162,7 +162,7 @@ pub(super) fn send_and_wait(
     irp.next().MajorFunction.set(major);
     parameters(irp.next());
     start(attached(file.DeviceObject.get()), irp, &pending);
-    wait(kernel, waiting)
+    Ok(wait(kernel, waiting))
 }
 
 /// Whom a packet's end is waited for by.
@@ -178,7 +178,7 @@ fn waiting() -> (Waiting, Done) {
     (waiting, done)
 }
 
-fn wait(kernel: &Kernel, waiting: Waiting) -> Result<NTSTATUS, NTSTATUS> {
+fn wait(kernel: &Kernel, waiting: Waiting) -> NTSTATUS {
     let status = {
         let mut told = waiting.0.lock();
         loop {
@@ -192,7 +192,7 @@ fn wait(kernel: &Kernel, waiting: Waiting) -> Result<NTSTATUS, NTSTATUS> {
     if kernel.is_stopped() {
         escape();
     }
-    Ok(status)
+    status
 }
 
 /// Sends a packet of the PnP manager's to a device, and waits for it.
@@ -212,7 +212,7 @@ pub(super) fn send_to_device(
     irp.IoStatus.Status.set(super::pnp::INITIAL);
     parameters(irp.next());
     start(target, irp, &pending);
-    wait(kernel, waiting)
+    Ok(wait(kernel, waiting))
 }
 
 /// A caller's buffer: an address, which is a claim, and a length.
