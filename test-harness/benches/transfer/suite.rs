@@ -4,6 +4,7 @@ mod allocations;
 mod bed;
 mod blocking;
 mod figures;
+mod operations;
 mod path;
 mod picture;
 mod report;
@@ -121,10 +122,11 @@ fn bench(arguments: &Arguments) -> Result<()> {
 }
 
 fn measure(bed: &Bed, alone: &Bed, schedule: Schedule) -> Result<(Vec<Section>, Allocations)> {
-    let progress = Progress::new(3 + transfers::SIZES.len() as u64 + sessions::COUNTS.len() as u64);
+    let progress = Progress::new(4 + transfers::SIZES.len() as u64 + sessions::COUNTS.len() as u64);
     let mut sections: Vec<Section> = transfers::one_way(bed, schedule, &progress)?.into();
     sections.push(transfers::ping_pong(bed, schedule, &progress)?);
     sections.extend(transfers::against_plain_peers(bed, schedule, &progress)?);
+    sections.push(operations::measure(bed, schedule, &progress)?);
     sections.push(sessions::measure(bed, alone, schedule, &progress)?);
     let allocations = allocations::measure(bed, schedule, &progress)?;
     progress.0.finish_and_clear();

@@ -80,7 +80,7 @@ impl Clients {
         }
         let status = status.expect("it ends");
         let line = status & 0x1FFF_FFFF;
-        assert_eq!(status, STATUS_SUCCESS, "kernel_client.c:{line}: {:?}", self.bed.machine.debug_output());
+        assert_eq!(status, STATUS_SUCCESS, "{behaviour}, line {line}: {:?}", self.bed.machine.debug_output());
     }
 
     /// Has the client do something wrong, which the machine does not let pass; done rightly it is no fault.

@@ -60,8 +60,8 @@ impl<'bed> Listener<'bed> {
         Ok(Self { bed, endpoint })
     }
 
-    /// A session for messages of `size` bytes, with so many receives posted at each end: connector and acceptor.
-    pub(crate) fn session(&self, size: usize, receives: usize, from: SendFrom) -> Result<[San; 2]> {
+    /// Connector and acceptor of a connection.
+    pub(crate) fn connection(&self) -> Result<[SanEndpoint; 2]> {
         let target = self.endpoint.addresses()?.local;
         let target = target.ok_or_else(|| anyhow::anyhow!("the listener has no address"))?;
         let connector = SanEndpoint::create(&self.bed.near, AddressFamily::INET)?;
@@ -69,14 +69,25 @@ impl<'bed> Listener<'bed> {
         let connect = connector.start_connect(target, Some(PATIENCE));
         let acceptor = self.endpoint.start_accept().wait_or_cancel(PATIENCE)?.accept()?;
         connect.wait_or_cancel(PATIENCE)?;
+        Ok([connector, acceptor])
+    }
+
+    /// A session for messages of `size` bytes, with so many receives posted at each end: connector and acceptor.
+    pub(crate) fn session(&self, size: usize, receives: usize, from: SendFrom) -> Result<[San; 2]> {
+        let [connector, acceptor] = self.connection()?;
         let ends = [San::new(connector, size, receives, from)?, San::new(acceptor, size, receives, from)?];
-        let size = u32::try_from(size)?;
-        let [connector, acceptor] = &ends;
-        let negotiate = connector.endpoint.start_negotiate(b"", size);
-        acceptor.endpoint.start_negotiate(b"", size).wait_or_cancel(PATIENCE)?;
-        negotiate.wait_or_cancel(PATIENCE)?;
+        negotiate(&ends[0].endpoint, &ends[1].endpoint, size)?;
         Ok(ends)
     }
+}
+
+/// Has both ends of a connection take messages of up to `size` bytes.
+pub(crate) fn negotiate(connector: &SanEndpoint, acceptor: &SanEndpoint, size: usize) -> Result<()> {
+    let size = u32::try_from(size)?;
+    let negotiate = connector.start_negotiate(b"", size);
+    acceptor.start_negotiate(b"", size).wait_or_cancel(PATIENCE)?;
+    negotiate.wait_or_cancel(PATIENCE)?;
+    Ok(())
 }
 
 impl San {
