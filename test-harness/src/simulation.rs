@@ -2,7 +2,7 @@
 //!
 //! A thread of a simulation runs alone until it waits, or comes to a kernel call at which its [`Schedule`] says that another one
 //! goes on.
-//! Waits of the harness go through [`Condvar`], its clock is [`now`]. On threads outside any simulation both are the host's.
+//! Waits of the harness go through its `Condvar`, its clock is [`now`]. On threads outside any simulation both are the host's.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -296,6 +296,12 @@ pub fn now() -> Instant {
 /// The simulation's time since it began. None on threads outside of one.
 pub(crate) fn elapsed() -> Option<Duration> {
     task().map(|(scheduler, _)| scheduler.state.lock().now)
+}
+
+/// The seed of the calling thread's simulation. None on threads outside of one.
+#[must_use]
+pub fn seed() -> Option<u64> {
+    task().map(|(scheduler, _)| scheduler.seed)
 }
 
 /// Sleeps, in the time of [`now`].
