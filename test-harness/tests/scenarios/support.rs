@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use san_protocol::{NtStatus, ProviderState};
 use san_proxy::{AddressFamily, Backlog, Error, Provider, StreamConnection, StreamListener};
 use test_harness::device::HarnessDevice;
 use test_harness::machine::{Builder, Process};
 use test_harness::nt::registry::Value;
+use test_harness::simulation;
 use test_harness::wsk::Completions;
 use test_harness::{Driver, Machine};
 
@@ -52,7 +52,8 @@ impl Bed {
     /// Loads the driver into a machine that has been prepared. WSK completes what it can at once or later, by a seed that a failed
     /// test shows.
     pub(crate) fn on(machine: Machine) -> Self {
-        let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |time| u64::from(time.subsec_nanos()));
+        let by_clock = || std::time::UNIX_EPOCH.elapsed().map_or(1, |time| u64::from(time.subsec_nanos()));
+        let seed = simulation::seed().unwrap_or_else(by_clock);
         println!("completions are mixed by seed {seed}");
         machine.network().set_completions(Completions::Mixed, seed);
         let driver = machine.load(image(), "sanwsk").expect("the driver loads");
@@ -95,10 +96,10 @@ impl Bed {
 /// Waits until `condition` holds.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = simulation::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(1));
+        assert!(simulation::now() < deadline, "not in time: {what}");
+        simulation::sleep(Duration::from_millis(1));
     }
 }
 

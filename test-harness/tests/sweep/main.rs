@@ -18,5 +18,6 @@ mod documented;
 mod exhaustion;
 mod meeting;
 mod paths;
+mod seeds;
 mod teardown;
 mod world;

@@ -4,8 +4,8 @@ use san_protocol::{ControlCode, NtStatus};
 use san_proxy::{
     Error, Operation, Pending, Receive, SanEndpoint, StreamConnection, StreamListener, Transfer, Undecided,
 };
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use test_harness::simulation;
 
 /// Nothing here takes so long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -14,13 +14,13 @@ const LOOK: Duration = Duration::from_micros(100);
 /// Waits until `done` gives something.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = simulation::now() + PATIENCE;
     loop {
         if let Some(result) = done() {
             return result;
         }
-        assert!(Instant::now() < deadline, "{what} does not end");
-        thread::sleep(LOOK);
+        assert!(simulation::now() < deadline, "{what} does not end");
+        simulation::sleep(LOOK);
     }
 }
 

@@ -6,14 +6,16 @@ use parking_lot::Mutex;
 use san_protocol::ControlCode;
 use san_proxy::{Completed, Completion, Device, DeviceRequest, Error, Event, Provider, SharedMemory, Ticket};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use test_harness::device::HarnessDevice;
 use test_harness::machine::Stats;
+use test_harness::network::simulated::{Link, Simulated};
 use test_harness::nt::registry::Value;
 use test_harness::nt::status::STATUS_PROCESS_IS_TERMINATING;
+use test_harness::simulation;
 
 /// What the handles of a machine have seen.
 #[derive(Default)]
@@ -58,7 +60,16 @@ impl World {
     pub(crate) fn new() -> Self {
         // A peer that says nothing is given up soon.
         let builder = builder().parameter("sanwsk", "HandshakeTimeout", Value::Number(2000));
-        Self { bed: Bed::with(builder), seen: Arc::default(), devices: Mutex::default(), ended: AtomicBool::new(false) }
+        let machine = builder.build();
+        if let Some(seed) = simulation::seed() {
+            let network = Simulated::new(seed);
+            let loopback = network.attach(&[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+            network.set_link(&loopback, &loopback, Link { loss: 0, ..Link::SLOW });
+            assert!(machine.network().attach(loopback));
+        }
+        let bed = Bed::on(machine);
+        bed.wait_for_provider();
+        Self { bed, seen: Arc::default(), devices: Mutex::default(), ended: AtomicBool::new(false) }
     }
 
     /// The driver through a handle of its own.
@@ -105,7 +116,7 @@ impl World {
     pub(crate) fn at_rest(&self) -> InUse {
         let mut last = self.in_use();
         eventually("the machine comes to rest", || {
-            thread::sleep(MOMENT);
+            simulation::sleep(MOMENT);
             let now = self.in_use();
             let same = now == last;
             last = now;
@@ -118,10 +129,10 @@ impl World {
     #[track_caller]
     pub(crate) fn settle(&self, what: &str, at_rest: &InUse) {
         self.check(what);
-        let (machine, deadline) = (&self.bed.machine, Instant::now() + PATIENCE);
+        let (machine, deadline) = (&self.bed.machine, simulation::now() + PATIENCE);
         while machine.violation().is_none() && !self.in_use().is_within(at_rest) {
-            assert!(Instant::now() < deadline, "{what}: {:#?} is in use, at rest {at_rest:#?}", self.in_use());
-            thread::sleep(Duration::from_micros(200));
+            assert!(simulation::now() < deadline, "{what}: {:#?} is in use, at rest {at_rest:#?}", self.in_use());
+            simulation::sleep(Duration::from_micros(200));
         }
         self.check(what);
     }
@@ -197,6 +208,11 @@ impl Device for Watched {
     fn create_event(&self) -> Result<Arc<dyn Event>, Error> {
         self.device.create_event()
     }
+
+    fn wait_scheduled(&self, is_over: &dyn Fn() -> bool, timeout: Option<Duration>) -> Option<bool> {
+        self.device.wait_scheduled(is_over, timeout)
+    }
+
     fn claim_administration(&self) {
         self.device.claim_administration();
     }
