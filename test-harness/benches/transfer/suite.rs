@@ -11,6 +11,7 @@ mod report;
 mod san;
 mod sessions;
 mod stream;
+mod tracing;
 mod transfers;
 
 use std::path::PathBuf;
@@ -128,6 +129,7 @@ fn measure(bed: &Bed, alone: &Bed, schedule: Schedule) -> Result<(Vec<Section>, 
     sections.extend(transfers::against_plain_peers(bed, schedule, &progress)?);
     sections.push(operations::measure(bed, schedule, &progress)?);
     sections.push(sessions::measure(bed, alone, schedule, &progress)?);
+    sections.push(tracing::measure(bed, schedule, &progress)?);
     let allocations = allocations::measure(bed, schedule, &progress)?;
     progress.0.finish_and_clear();
     Ok((sections, allocations))

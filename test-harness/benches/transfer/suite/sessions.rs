@@ -26,7 +26,7 @@ const OTHER_DESCRIPTORS: u64 = 100;
 
 /// Sessions: their connectors and their acceptors, in the same order.
 #[derive(Default)]
-struct Sessions([Vec<San>; 2]);
+pub(crate) struct Sessions([Vec<San>; 2]);
 
 /// `alone_bed` is a machine with one session, to compare with in every round.
 pub(crate) fn measure(bed: &Bed, alone_bed: &Bed, schedule: Schedule, progress: &Progress) -> Result<Section> {
@@ -61,7 +61,7 @@ pub(crate) fn measure(bed: &Bed, alone_bed: &Bed, schedule: Schedule, progress: 
 
 impl Sessions {
     /// Adds sessions until there are `count`.
-    fn grow(&mut self, bed: &Bed, count: usize) -> Result<()> {
+    pub(crate) fn grow(&mut self, bed: &Bed, count: usize) -> Result<()> {
         let listener = Listener::new(bed)?;
         let Self([connectors, acceptors]) = self;
         while connectors.len() < count {
@@ -75,7 +75,7 @@ impl Sessions {
     }
 
     /// Sends `messages` in all, the first `active` sessions in turn: microseconds a message.
-    fn time_a_message(&mut self, active: usize, messages: usize) -> Result<f64> {
+    pub(crate) fn time_a_message(&mut self, active: usize, messages: usize) -> Result<f64> {
         let Self([connectors, acceptors]) = self;
         let started = Instant::now();
         both(

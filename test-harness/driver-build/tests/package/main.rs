@@ -1,6 +1,7 @@
 //! The driver package: its INF by the rules for primitive drivers, its parameters as the driver has them, its version, and the
 //! folder as a whole.
 
+mod events;
 mod image;
 mod inf;
 mod parameters;
