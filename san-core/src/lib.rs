@@ -19,7 +19,6 @@ pub mod listener;
 pub mod memory;
 pub mod network_events;
 pub mod ports;
-pub mod rate_limit;
 pub mod san;
 
 /// Why an endpoint does not admit an operation now.

@@ -13,9 +13,11 @@ mod atomic {
 mod budget;
 mod cancelable;
 mod parties;
+mod rate_limit;
 mod rounds;
 
 pub use budget::Budget;
 pub use cancelable::Cancelable;
 pub use parties::Parties;
+pub use rate_limit::RateLimit;
 pub use rounds::Rounds;

@@ -15,10 +15,13 @@ mod budget;
 mod cancelable;
 #[path = "../../src/concurrent/parties.rs"]
 mod parties;
+#[path = "../../src/concurrent/rate_limit.rs"]
+mod rate_limit;
 #[path = "../../src/concurrent/rounds.rs"]
 mod rounds;
 
 pub(crate) use budget::Budget;
 pub(crate) use cancelable::Cancelable;
 pub(crate) use parties::Parties;
+pub(crate) use rate_limit::RateLimit;
 pub(crate) use rounds::Rounds;

@@ -4,7 +4,7 @@
 #[allow(dead_code, unreachable_pub)]
 mod concurrent;
 
-use concurrent::{Budget, Cancelable, Parties, Rounds};
+use concurrent::{Budget, Cancelable, Parties, RateLimit, Rounds};
 use loom::cell::Cell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +46,28 @@ fn nobody_is_refused_what_is_there_because_another_asked_for_too_much() {
         assert!(budget.take(4, 4));
         greedy.join().unwrap();
         assert!(!budget.take(u64::MAX, u64::MAX), "a sum that wraps round");
+    });
+}
+
+#[test]
+fn what_is_not_admitted_is_counted_once_also_where_a_second_begins_in_between() {
+    const SECOND: u64 = 10_000_000;
+    loom::model(|| {
+        let limit = Arc::new(RateLimit::new(1));
+        let threads: Vec<_> = [7, 8]
+            .into_iter()
+            .map(|second| {
+                let limit = limit.clone();
+                thread::spawn(move || [limit.admit(second * SECOND), limit.admit(second * SECOND)])
+            })
+            .collect();
+        let mut answers: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let of_the_seconds = answers.iter().filter(|answer| answer.is_some()).count();
+        assert!(of_the_seconds <= 2, "one a second: {answers:?}");
+        answers.push(limit.admit(9 * SECOND));
+        let admitted = answers.iter().flatten().count();
+        let told: u32 = answers.iter().flatten().sum();
+        assert_eq!(admitted + told as usize, answers.len(), "{answers:?}");
     });
 }
 
