@@ -1,4 +1,4 @@
-//! What administrators and their tools ask: limits, routes, and the endpoints that there are. Whether the caller may is checked
+//! What administrators and their tools ask: limits, routes, and the handles and endpoints that there are. Whether the caller may is checked
 //! before, in its context ([`caller`](crate::caller)).
 
 use crate::file;
@@ -9,8 +9,9 @@ use crate::wdf::Request;
 use core::net::SocketAddr;
 use san_core::address_map::{Origin, Prefix, Reach, Route};
 use san_protocol::{
-    AddRouteRequest, DeviceLimits, ENDPOINTS_OF_ALL_HANDLES, EndpointEntry, EndpointsReply, EndpointsRequest, NtStatus,
-    ROUTE_SAN_ONLY, RemoveRouteRequest, Request as _, RoutesReply, SocketAddress,
+    ALL_HANDLES, AddRouteRequest, DeviceLimits, ENDPOINTS_OF_ALL_HANDLES, EndpointEntry, EndpointsReply,
+    EndpointsRequest, HandleEntry, HandlesReply, HandlesRequest, NtStatus, ROUTE_SAN_ONLY, RemoveRouteRequest,
+    Request as _, RoutesReply, SocketAddress,
 };
 use zerocopy::IntoBytes;
 
@@ -85,5 +86,18 @@ pub(crate) fn query_endpoints(request: Request) -> Result<Written, NtStatus> {
     });
     let count = list.count(size_of::<EndpointEntry>());
     let length = list.finish(EndpointsReply { next: next.unwrap_or(0), count, reserved: 0 }.as_bytes());
+    Ok(if next.is_none() { Written::All(length) } else { Written::Part(length) })
+}
+
+/// Writes the request's handle, or all. IRQL <= DISPATCH_LEVEL.
+pub(crate) fn query_handles(request: Request) -> Result<Written, NtStatus> {
+    let asked = HandlesRequest::read(request.input())?;
+    let mut list = request.output_list(size_of::<HandlesReply>())?;
+    let own = (asked.header.flags & ALL_HANDLES == 0).then(|| file::handle(&request));
+    let next = handle::entries(own, asked.position, |entry| {
+        list.has_room(size_of::<HandleEntry>()) && list.push(entry.as_bytes())
+    });
+    let count = list.count(size_of::<HandleEntry>());
+    let length = list.finish(HandlesReply { next: next.unwrap_or(0), count, reserved: 0 }.as_bytes());
     Ok(if next.is_none() { Written::All(length) } else { Written::Part(length) })
 }

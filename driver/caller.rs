@@ -5,8 +5,8 @@ use crate::event_reference;
 use crate::nt;
 use crate::wdf::Request;
 use san_protocol::{
-    AddRouteRequest, ControlCode, ENDPOINTS_OF_ALL_HANDLES, EndpointsRequest, NtStatus, RemoveRouteRequest,
-    Request as _,
+    ALL_HANDLES, AddRouteRequest, ControlCode, ENDPOINTS_OF_ALL_HANDLES, EndpointsRequest, HandlesRequest, NtStatus,
+    RemoveRouteRequest, Request as _,
 };
 use wdk_sys::{WDFDEVICE, WDFREQUEST};
 
@@ -32,6 +32,9 @@ fn check_privilege(request: Request, code: ControlCode) -> Result<(), NtStatus> 
         ControlCode::RemoveRoute => RemoveRouteRequest::read(request.input()).map(|_| true),
         ControlCode::QueryEndpoints => {
             EndpointsRequest::read(request.input()).map(|asked| asked.header.flags & ENDPOINTS_OF_ALL_HANDLES != 0)
+        }
+        ControlCode::QueryHandles => {
+            HandlesRequest::read(request.input()).map(|asked| asked.header.flags & ALL_HANDLES != 0)
         }
         ControlCode::QueryVersion
         | ControlCode::QueryStatus

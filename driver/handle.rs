@@ -6,11 +6,11 @@ use crate::kernel::{Call, DeviceUse};
 use crate::nt::{Shared, SpinLock, WaitingThread};
 use crate::parameters;
 use crate::san::PinnedMemory;
-use crate::statistics::{Gauged, Limit, STATISTICS};
+use crate::statistics::{Gauged, Limit, STATISTICS, Traffic};
 use crate::trace;
 use core::sync::atomic::{AtomicU64, Ordering};
 use san_core::id_table::{CAPACITY, IdTable, InsertError, slot_of};
-use san_protocol::{EndpointId, NtStatus};
+use san_protocol::{EndpointId, HandleEntry, NtStatus};
 
 /// Pool tag of handles.
 const TAG: [u8; 4] = *b"SanH";
@@ -34,6 +34,8 @@ pub(crate) struct Handle {
     /// Its own name in [`HANDLES`].
     id: u64,
     pinned: PinnedMemory,
+    streams: Traffic,
+    messages: Traffic,
     endpoints: SpinLock<IdTable<AnyEndpoint>>,
     _gauged: Gauged,
     /// Dropped when nothing of it is left, but before the owner.
@@ -87,6 +89,8 @@ impl Handle {
         let handle = Self {
             id,
             pinned: PinnedMemory::new(),
+            streams: Traffic::new(),
+            messages: Traffic::new(),
             endpoints: SpinLock::new(IdTable::new(parameters::get().endpoints_per_handle)),
             _gauged: Gauged::handle(),
             closing: Closing(SpinLock::new(None)),
@@ -141,6 +145,37 @@ impl Handle {
     /// Memory that is registered through the handle.
     pub(crate) fn pinned(&self) -> &PinnedMemory {
         &self.pinned
+    }
+
+    /// What has been sent and received by its streams.
+    pub(crate) fn streams(&self) -> &Traffic {
+        &self.streams
+    }
+
+    /// What has been sent and received by its SAN endpoints.
+    pub(crate) fn messages(&self) -> &Traffic {
+        &self.messages
+    }
+
+    /// The handle as it is now. IRQL <= DISPATCH_LEVEL.
+    fn entry(&self) -> HandleEntry {
+        let [messages_sent, bytes_sent, messages_received, bytes_received] = self.messages.numbers();
+        let [stream_sends, stream_bytes_sent, stream_receives, stream_bytes_received] = self.streams.numbers();
+        HandleEntry {
+            handle: self.id,
+            process: self.process().into(),
+            messages_sent,
+            bytes_sent,
+            messages_received,
+            bytes_received,
+            stream_sends,
+            stream_bytes_sent,
+            stream_receives,
+            stream_bytes_received,
+            pinned_bytes: self.pinned.bytes(),
+            endpoints: u32::try_from(self.endpoints.lock().taken()).unwrap_or(u32::MAX),
+            regions: self.pinned.regions(),
+        }
     }
 
     /// What `id` names. IRQL <= DISPATCH_LEVEL.
@@ -220,34 +255,51 @@ impl Handle {
 /// Bits of a position that hold the slot of an endpoint; those above hold that of a handle.
 const ENDPOINT_BITS: u32 = 32;
 
+/// The position of an endpoint, by its slot and that of its handle.
+const fn position(handle: usize, endpoint: usize) -> u64 {
+    ((handle as u64) << ENDPOINT_BITS) | endpoint as u64
+}
+
+/// What [`position`] was made of.
+fn slots(position: u64) -> (usize, usize) {
+    let slot = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    (slot(position >> ENDPOINT_BITS), slot(position & ((1 << ENDPOINT_BITS) - 1)))
+}
+
+/// The handles in the slots from `first` on, each with its slot; no lock is held between them. IRQL <= DISPATCH_LEVEL.
+fn from_slot(first: usize) -> impl Iterator<Item = (usize, Shared<Handle>)> {
+    let found = |slot| {
+        let table = HANDLES.lock();
+        let handle = table.in_slots(slot, 1).next().map(|(_, handle)| (slot, handle.clone()));
+        (slot < table.slots()).then_some(handle)
+    };
+    (first..).map_while(found).flatten()
+}
+
 /// Calls `see` with the endpoints of a handle, or of all, from a position on, until it returns false: gives the
 /// position to go on at then. An endpoint keeps its position as long as it exists. IRQL <= DISPATCH_LEVEL; no lock is held.
 pub(crate) fn walk(
     handle: Option<&Handle>,
-    position: u64,
+    from: u64,
     mut see: impl FnMut(EndpointId, &AnyEndpoint, u32) -> bool,
 ) -> Option<u64> {
-    let part = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-    let (first, mut slot) = (part(position >> ENDPOINT_BITS), part(position & ((1 << ENDPOINT_BITS) - 1)));
-    let position = |handle: usize, slot: usize| ((handle as u64) << ENDPOINT_BITS) | slot as u64;
+    let (first, slot) = slots(from);
     if let Some(handle) = handle {
         return handle.walk(slot, &mut see).map(|slot| position(0, slot));
     }
-    for handle in first.. {
-        let (found, handles) = {
-            let table = HANDLES.lock();
-            let found = table.in_slots(handle, 1).next().map(|(_, handle)| handle.clone());
-            (found, table.slots())
-        };
-        if handle >= handles {
-            break;
-        }
-        if let Some(found) = found
-            && let Some(slot) = found.walk(slot, &mut see)
-        {
-            return Some(position(handle, slot));
-        }
-        slot = 0;
+    from_slot(first).find_map(|(at, handle)| {
+        let slot = if at == first { slot } else { 0 };
+        handle.walk(slot, &mut see).map(|slot| position(at, slot))
+    })
+}
+
+/// Calls `see` with a handle as it is, or with all from a position on, until it returns false: gives the position to go on at
+/// then. IRQL <= DISPATCH_LEVEL; no lock is held.
+pub(crate) fn entries(handle: Option<&Handle>, from: u64, mut see: impl FnMut(&HandleEntry) -> bool) -> Option<u64> {
+    let (first, _) = slots(from);
+    match handle {
+        Some(handle) if first == 0 => (!see(&handle.entry())).then_some(0),
+        Some(_) => None,
+        None => from_slot(first).find_map(|(at, handle)| (!see(&handle.entry())).then_some(position(at, 0))),
     }
-    None
 }

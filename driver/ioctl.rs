@@ -77,6 +77,7 @@ fn dispatch(request: Request, code: ControlCode, output_length: usize) -> Result
         ControlCode::AddRoute => administration::add_route(request).map(|()| Handled::Done(0)),
         ControlCode::RemoveRoute => administration::remove_route(request).map(|()| Handled::Done(0)),
         ControlCode::QueryEndpoints => administration::query_endpoints(request).map(Handled::from),
+        ControlCode::QueryHandles => administration::query_handles(request).map(Handled::from),
         ControlCode::Create => create(request),
         ControlCode::SetOption => set_option(request),
         ControlCode::Bind => bind(request),

@@ -37,7 +37,7 @@ impl Gauge {
     }
 }
 
-/// What a stream, or all of them, have sent and received.
+/// What an endpoint, or all of a handle or of the device, have sent and received: streams, or SAN endpoints.
 pub(crate) struct Traffic {
     sends: Counter,
     bytes_sent: Counter,
@@ -55,13 +55,13 @@ impl Traffic {
         }
     }
 
-    /// A send has been taken by TCP. Any IRQL.
+    /// A send, or a message, has been taken by TCP. Any IRQL.
     pub(crate) fn sent(&self, bytes: usize) {
         self.sends.add(1);
         self.bytes_sent.add(bytes as u64);
     }
 
-    /// A receive has brought bytes. Any IRQL.
+    /// A receive has brought bytes, or a message. Any IRQL.
     pub(crate) fn received(&self, bytes: usize) {
         self.receives.add(1);
         self.bytes_received.add(bytes as u64);
@@ -154,10 +154,8 @@ impl Limit {
 
 /// The driver's counters.
 pub(crate) struct Statistics {
-    messages_sent: Counter,
-    bytes_sent: Counter,
-    messages_received: Counter,
-    bytes_received: Counter,
+    /// Of all SAN endpoints.
+    pub(crate) messages: Traffic,
     connects: Counter,
     connect_failures: Counter,
     accepts: Counter,
@@ -179,10 +177,7 @@ pub(crate) struct Statistics {
 }
 
 pub(crate) static STATISTICS: Statistics = Statistics {
-    messages_sent: Counter::new(),
-    bytes_sent: Counter::new(),
-    messages_received: Counter::new(),
-    bytes_received: Counter::new(),
+    messages: Traffic::new(),
     connects: Counter::new(),
     connect_failures: Counter::new(),
     accepts: Counter::new(),
@@ -203,18 +198,6 @@ pub(crate) static STATISTICS: Statistics = Statistics {
 };
 
 impl Statistics {
-    /// A SAN message has been sent. Any IRQL.
-    pub(crate) fn sent(&self, bytes: u32) {
-        self.messages_sent.add(1);
-        self.bytes_sent.add(bytes.into());
-    }
-
-    /// A SAN message has been received. Any IRQL.
-    pub(crate) fn received(&self, bytes: u32) {
-        self.messages_received.add(1);
-        self.bytes_received.add(bytes.into());
-    }
-
     /// A SAN connection was let in. Any IRQL.
     pub(crate) fn accepted(&self) {
         self.accepts.add(1);
@@ -267,12 +250,13 @@ impl Statistics {
 
     /// All of it, with how many there are of what others count. Any IRQL.
     pub(crate) fn reply(&self, handshakes: u32, routes: u32) -> DeviceStatistics {
+        let [messages_sent, bytes_sent, messages_received, bytes_received] = self.messages.numbers();
         let [stream_sends, stream_bytes_sent, stream_receives, stream_bytes_received] = self.streams.numbers();
         DeviceStatistics {
-            messages_sent: self.messages_sent.get(),
-            bytes_sent: self.bytes_sent.get(),
-            messages_received: self.messages_received.get(),
-            bytes_received: self.bytes_received.get(),
+            messages_sent,
+            bytes_sent,
+            messages_received,
+            bytes_received,
             connects: self.connects.get(),
             connect_failures: self.connect_failures.get(),
             accepts: self.accepts.get(),

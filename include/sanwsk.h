@@ -103,6 +103,11 @@ extern "C" {
 #define IOCTL_SANWSK_QUERY_ENDPOINTS \
     CTL_CODE(FILE_DEVICE_SANWSK, 0x806, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
 
+/* This handle, or, for administrators, all: what has been done through each, and what it holds. Input: SANWSK_HANDLES_REQUEST.
+ * Output: SANWSK_HANDLES_REPLY, and a SANWSK_HANDLE_ENTRY behind it for each that fits (STATUS_BUFFER_OVERFLOW if not all do). */
+#define IOCTL_SANWSK_QUERY_HANDLES \
+    CTL_CODE(FILE_DEVICE_SANWSK, 0x807, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
+
 /* Makes an endpoint. Input: SANWSK_CREATE_REQUEST. Output: SANWSK_CREATE_REPLY. */
 #define IOCTL_SANWSK_CREATE \
     CTL_CODE(FILE_DEVICE_SANWSK, 0x810, METHOD_BUFFERED, FILE_READ_ACCESS | FILE_WRITE_ACCESS)
@@ -280,6 +285,9 @@ typedef enum _SANWSK_SOCKET_OPTION {
 
 /* Flag of SANWSK_ENDPOINTS_REQUEST: endpoints of all handles, not of the caller's own alone. Administrators only. */
 #define SANWSK_ENDPOINTS_OF_ALL_HANDLES 1
+
+/* Flag of SANWSK_HANDLES_REQUEST: all handles, not the caller's own alone. Administrators only. */
+#define SANWSK_ALL_HANDLES 1
 
 /* Flag of SANWSK_ROUTE: TCP/IP does not reach the SAN addresses. */
 #define SANWSK_ROUTE_SAN_ONLY 1
@@ -503,6 +511,58 @@ typedef struct _SANWSK_ENDPOINT_ENTRY {
     uint64_t PinnedBytes;
 } SANWSK_ENDPOINT_ENTRY, *PSANWSK_ENDPOINT_ENTRY;
 SANWSK_STATIC_ASSERT(sizeof(SANWSK_ENDPOINT_ENTRY) == 144, "SANWSK_ENDPOINT_ENTRY");
+
+/* Asks for handles (IOCTL_SANWSK_QUERY_HANDLES). */
+typedef struct _SANWSK_HANDLES_REQUEST {
+    /* The header; SANWSK_ALL_HANDLES is the only flag. */
+    SANWSK_HEADER Header;
+    /* Where to go on: Next of SANWSK_HANDLES_REPLY of the answer before, 0 to begin. */
+    uint64_t Position;
+} SANWSK_HANDLES_REQUEST, *PSANWSK_HANDLES_REQUEST;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_HANDLES_REQUEST) == 16, "SANWSK_HANDLES_REQUEST");
+
+/* Answer to IOCTL_SANWSK_QUERY_HANDLES, in front of the entries. */
+typedef struct _SANWSK_HANDLES_REPLY {
+    /* Where to go on, if the request has ended with STATUS_BUFFER_OVERFLOW for want of room; 0: that was all. */
+    uint64_t Next;
+    /* Entries that follow. */
+    uint32_t Count;
+    /* Zero. */
+    uint32_t Reserved;
+} SANWSK_HANDLES_REPLY, *PSANWSK_HANDLES_REPLY;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_HANDLES_REPLY) == 16, "SANWSK_HANDLES_REPLY");
+
+/* A handle as IOCTL_SANWSK_QUERY_HANDLES finds it: what has been done through it since it was opened, by endpoints that are closed
+ * too, and what it holds now. */
+typedef struct _SANWSK_HANDLE_ENTRY {
+    /* Its number, which no other handle ever has. */
+    uint64_t Handle;
+    /* Id of the process that opened it; 0 for a client in the kernel. */
+    uint64_t Process;
+    /* SAN messages that TCP has taken. */
+    uint64_t MessagesSent;
+    /* Bytes of those messages. */
+    uint64_t BytesSent;
+    /* SAN messages that were received into posted buffers. */
+    uint64_t MessagesReceived;
+    /* Bytes of those messages. */
+    uint64_t BytesReceived;
+    /* Sends of streams that TCP has taken. */
+    uint64_t StreamSends;
+    /* Their bytes. */
+    uint64_t StreamBytesSent;
+    /* Receives of streams that have brought bytes. */
+    uint64_t StreamReceives;
+    /* Their bytes. */
+    uint64_t StreamBytesReceived;
+    /* Bytes registered now. */
+    uint64_t PinnedBytes;
+    /* Endpoints now, and accepts that wait: what MaxEndpointsPerHandle limits. */
+    uint32_t Endpoints;
+    /* Regions registered now. */
+    uint32_t Regions;
+} SANWSK_HANDLE_ENTRY, *PSANWSK_HANDLE_ENTRY;
+SANWSK_STATIC_ASSERT(sizeof(SANWSK_HANDLE_ENTRY) == 96, "SANWSK_HANDLE_ENTRY");
 
 /* Makes an endpoint (IOCTL_SANWSK_CREATE). */
 typedef struct _SANWSK_CREATE_REQUEST {

@@ -341,11 +341,13 @@ impl Endpoint {
             (Reply::Transferred(length), Kind::San(answer)) => {
                 match answer {
                     Answer::Receive => {
-                        STATISTICS.received(length);
+                        STATISTICS.messages.received(length as usize);
+                        issuer.handle().messages().received(length as usize);
                         trace::received(this.number(), length);
                     }
                     _ => {
-                        STATISTICS.sent(length);
+                        STATISTICS.messages.sent(length as usize);
+                        issuer.handle().messages().sent(length as usize);
                         trace::sent(this.number(), length);
                     }
                 }

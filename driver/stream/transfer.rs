@@ -154,12 +154,13 @@ fn finish_receive(pending: Pending, outcome: Outcome) {
     finish(pending, outcome);
 }
 
-/// Counts for the operation's endpoint, and for all.
+/// Counts for the operation's endpoint, for its handle, and for all.
 fn count(pending: &Pending, count: impl Fn(&Traffic)) {
     match pending.endpoint() {
         AnyEndpoint::Stream(endpoint) => count(&endpoint.traffic),
         AnyEndpoint::San(_) => {}
     }
+    count(pending.issuer().handle().streams());
     count(&STATISTICS.streams);
 }
 

@@ -95,6 +95,12 @@ impl<T> IdTable<T> {
         }
     }
 
+    /// How many entries there are, reserved ids included: what the limit holds.
+    #[must_use]
+    pub const fn taken(&self) -> usize {
+        self.taken
+    }
+
     /// How many slots there are, vacant ones included. A value stays in its slot as long as it is in the table.
     #[must_use]
     pub fn slots(&self) -> usize {
@@ -185,7 +191,7 @@ mod tests {
     fn a_reserved_id_names_nothing_yet() {
         let mut table = IdTable::new(2);
         let id = table.reserve(1).unwrap();
-        assert_eq!(table.get(id), None);
+        assert_eq!((table.get(id), table.taken()), (None, 1));
         assert_eq!(table.fill(id, 5), Ok(()));
         assert_eq!(table.fill(id, 6), Err(6));
         assert_eq!(table.get(id), Some(&5));
@@ -222,6 +228,7 @@ mod tests {
                     prop_assert_eq!(table.remove(id), model.remove(&id));
                     stale.push(id);
                 }
+                prop_assert_eq!(table.taken(), model.len());
                 for (id, value) in &model { prop_assert_eq!(table.get(*id), Some(value)); }
                 for id in &stale {
                     prop_assert_eq!(table.get(*id), None);

@@ -3,10 +3,10 @@
 use crate::request::{
     AcceptReply, AddRouteRequest, AddressReply, AddressesReply, BindRequest, ConnectRequest, CreateReply,
     CreateRequest, DecideRequest, DeviceLimits, DeviceStatistics, DisconnectRequest, EndpointRequest,
-    EndpointStatistics, EndpointsReply, EndpointsRequest, EventSelectRequest, ListenRequest, MemoryReply,
-    MemoryRequest, NegotiateReply, NegotiateRequest, NetworkEventsReply, ReceiveReply, ReceiveRequest,
-    RegisterMemoryRequest, RemoveRouteRequest, RoutesReply, SetOptionRequest, StatusReply, TransferRequest,
-    VersionReply,
+    EndpointStatistics, EndpointsReply, EndpointsRequest, EventSelectRequest, HandlesReply, HandlesRequest,
+    ListenRequest, MemoryReply, MemoryRequest, NegotiateReply, NegotiateRequest, NetworkEventsReply, ReceiveReply,
+    ReceiveRequest, RegisterMemoryRequest, RemoveRouteRequest, RoutesReply, SetOptionRequest, StatusReply,
+    TransferRequest, VersionReply,
 };
 
 /// `FILE_DEVICE_SANWSK`: a device type of the range left to vendors (0x8000 and above).
@@ -131,6 +131,9 @@ control_codes! {
     /// The endpoints of this handle, or, for administrators, of all. Input: [`EndpointsRequest`]. Output: [`EndpointsReply`],
     /// with an [`EndpointEntry`](crate::EndpointEntry) behind it for each that fits.
     QueryEndpoints, IOCTL_SANWSK_QUERY_ENDPOINTS = 0x806, Buffered, ReadWrite, EndpointsRequest => EndpointsReply;
+    /// This handle, or, for administrators, all: what has been done through each, and what it holds. Input:
+    /// [`HandlesRequest`]. Output: [`HandlesReply`], with a [`HandleEntry`](crate::HandleEntry) behind it for each that fits.
+    QueryHandles, IOCTL_SANWSK_QUERY_HANDLES = 0x807, Buffered, ReadWrite, HandlesRequest => HandlesReply;
     /// Makes an endpoint. Input: [`CreateRequest`]. Output: [`CreateReply`].
     Create, IOCTL_SANWSK_CREATE = 0x810, Buffered, ReadWrite, CreateRequest => CreateReply;
     /// Sets an option. Input: [`SetOptionRequest`].

@@ -248,6 +248,55 @@ structures! {
         pinned_bytes: u64,
     }
 
+    /// Asks for handles ([`QueryHandles`](crate::ControlCode::QueryHandles)).
+    HandlesRequest: 16 {
+        /// The header; [`ALL_HANDLES`](crate::ALL_HANDLES) is the only flag.
+        header: Header,
+        /// Where to go on: [`HandlesReply::next`] of the answer before, 0 to begin.
+        position: u64,
+    }
+
+    /// Answer to [`QueryHandles`](crate::ControlCode::QueryHandles), in front of the entries.
+    HandlesReply: 16 {
+        /// Where to go on, if the request has ended with `STATUS_BUFFER_OVERFLOW` for want of room; 0: that was all.
+        next: u64,
+        /// Entries that follow.
+        count: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// A handle as [`QueryHandles`](crate::ControlCode::QueryHandles) finds it: what has been done through it since it was opened,
+    /// by endpoints that are closed too, and what it holds now.
+    HandleEntry: 96 {
+        /// Its number, which no other handle ever has.
+        handle: u64,
+        /// Id of the process that opened it; 0 for a client in the kernel.
+        process: u64,
+        /// SAN messages that TCP has taken.
+        messages_sent: u64,
+        /// Bytes of those messages.
+        bytes_sent: u64,
+        /// SAN messages that were received into posted buffers.
+        messages_received: u64,
+        /// Bytes of those messages.
+        bytes_received: u64,
+        /// Sends of streams that TCP has taken.
+        stream_sends: u64,
+        /// Their bytes.
+        stream_bytes_sent: u64,
+        /// Receives of streams that have brought bytes.
+        stream_receives: u64,
+        /// Their bytes.
+        stream_bytes_received: u64,
+        /// Bytes registered now.
+        pinned_bytes: u64,
+        /// Endpoints now, and accepts that wait: what `MaxEndpointsPerHandle` limits.
+        endpoints: u32,
+        /// Regions registered now.
+        regions: u32,
+    }
+
     /// Makes an endpoint ([`Create`](crate::ControlCode::Create)).
     CreateRequest: 16 {
         /// The header; no flags.
@@ -600,6 +649,7 @@ requests! {
     AddRouteRequest;
     RemoveRouteRequest;
     EndpointsRequest { const FLAGS: u32 = ENDPOINTS_OF_ALL_HANDLES; };
+    HandlesRequest { const FLAGS: u32 = ALL_HANDLES; };
     CreateRequest { fn reserved_is_zero(&self) -> bool { self.reserved == 0 } };
     EndpointRequest;
     SetOptionRequest;
@@ -625,6 +675,9 @@ pub const DISCONNECT_ABORTIVE: u32 = 1;
 
 /// Flag of [`EndpointsRequest`]: endpoints of all handles, not of the caller's own alone. Administrators only.
 pub const ENDPOINTS_OF_ALL_HANDLES: u32 = 1;
+
+/// Flag of [`HandlesRequest`]: all handles, not the caller's own alone. Administrators only.
+pub const ALL_HANDLES: u32 = 1;
 
 /// Flag of [`Route`]: TCP/IP does not reach the SAN addresses.
 pub const ROUTE_SAN_ONLY: u32 = 1;
@@ -837,7 +890,7 @@ mod tests {
             };
         }
         refuse! {
-            AddRouteRequest RemoveRouteRequest EndpointsRequest
+            AddRouteRequest RemoveRouteRequest EndpointsRequest HandlesRequest
             CreateRequest EndpointRequest SetOptionRequest BindRequest ConnectRequest ListenRequest ReceiveRequest
             DisconnectRequest EventSelectRequest DecideRequest NegotiateRequest RegisterMemoryRequest MemoryRequest
             TransferRequest

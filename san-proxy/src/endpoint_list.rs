@@ -1,16 +1,13 @@
-//! The driver's endpoints, seen from outside.
+//! The driver's endpoints and handles, seen from outside.
 
 use crate::error::Error;
 use crate::list;
 use crate::provider::Provider;
 use san_protocol::{
-    ControlCode, ENDPOINTS_OF_ALL_HANDLES, EndpointEntry, EndpointId, EndpointKind, EndpointState, EndpointsReply,
-    EndpointsRequest, Header,
+    ALL_HANDLES, ControlCode, ENDPOINTS_OF_ALL_HANDLES, EndpointEntry, EndpointId, EndpointKind, EndpointState,
+    EndpointsReply, EndpointsRequest, HandleEntry, HandlesReply, HandlesRequest, Header,
 };
 use std::net::SocketAddr;
-
-/// Entries that are asked for at once.
-const PAGE: usize = 256;
 
 /// Whose endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,23 +74,38 @@ impl Provider {
                 ENDPOINTS_OF_ALL_HANDLES
             }
         };
-        let mut endpoints = Vec::new();
-        let mut position = 0;
-        loop {
-            let request = EndpointsRequest { header: Header::new(flags), position };
-            let page = list::query::<EndpointsReply, EndpointEntry>(self, code, &request, PAGE)?;
-            for entry in &page.entries {
-                endpoints.push(EndpointInfo::parse(entry).ok_or(list::unknown(code))?);
-            }
-            if page.complete {
-                return Ok(endpoints);
-            }
-            // A driver that stays where it is would keep this from ending.
-            if page.head.next <= position {
-                return Err(list::unknown(code));
-            }
-            position = page.head.next;
+        let request = |position| EndpointsRequest { header: Header::new(flags), position };
+        let entries: Vec<EndpointEntry> = list::pages::<EndpointsReply, _, _>(self, code, request)?;
+        entries.iter().map(|entry| EndpointInfo::parse(entry).ok_or(list::unknown(code))).collect()
+    }
+
+    /// What has been done through this provider's handle since it was opened, and what it holds: every number of what was
+    /// completed before is in it.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses, or answers with what means nothing here (`STATUS_REVISION_MISMATCH`).
+    pub fn handle(&self) -> Result<HandleEntry, Error> {
+        match self.handle_entries(0)?[..] {
+            [own] => Ok(own),
+            _ => Err(list::unknown(ControlCode::QueryHandles)),
         }
+    }
+
+    /// The same of all handles of all processes, and of clients in the kernel. One that is open all the while is listed once; one
+    /// that is opened or closed meanwhile may be listed or not.
+    ///
+    /// # Errors
+    ///
+    /// `STATUS_PRIVILEGE_NOT_HELD`: the caller is no administrator.
+    pub fn handles(&self) -> Result<Vec<HandleEntry>, Error> {
+        self.device().claim_administration();
+        self.handle_entries(ALL_HANDLES)
+    }
+
+    fn handle_entries(&self, flags: u32) -> Result<Vec<HandleEntry>, Error> {
+        let request = |position| HandlesRequest { header: Header::new(flags), position };
+        list::pages::<HandlesReply, _, _>(self, ControlCode::QueryHandles, request)
     }
 }
 

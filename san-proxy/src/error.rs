@@ -84,9 +84,16 @@ impl Error {
                 Some("the driver runs on Windows; elsewhere, cargo harness sanctl runs the same command against it")
             }
             (
-                Operation::Request(ControlCode::AddRoute | ControlCode::RemoveRoute | ControlCode::QueryEndpoints),
+                Operation::Request(
+                    ControlCode::AddRoute
+                    | ControlCode::RemoveRoute
+                    | ControlCode::QueryEndpoints
+                    | ControlCode::QueryHandles,
+                ),
                 NtStatus::PRIVILEGE_NOT_HELD,
-            ) => Some("run it as an administrator: routes, and the endpoints of other programs, are theirs"),
+            ) => {
+                Some("run it as an administrator: routes, and the handles and endpoints of other programs, are theirs")
+            }
             (Operation::Request(ControlCode::AddRoute), NtStatus::OBJECT_NAME_COLLISION) => {
                 Some("there is a route for that SAN prefix: sanctl route list shows it; remove it first")
             }
@@ -222,6 +229,7 @@ impl Operation {
             Self::Request(ControlCode::AddRoute) => "add a route",
             Self::Request(ControlCode::RemoveRoute) => "remove a route",
             Self::Request(ControlCode::QueryEndpoints) => "list endpoints",
+            Self::Request(ControlCode::QueryHandles) => "list handles",
             Self::Request(ControlCode::Create) => "create an endpoint",
             Self::Request(ControlCode::SetOption) => "set an option",
             Self::Request(ControlCode::Bind) => "bind",

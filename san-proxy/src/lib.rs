@@ -75,8 +75,8 @@ pub use switch::{
 
 pub use san_protocol::wire::MAX_PRIVATE_DATA;
 pub use san_protocol::{
-    Decision, DeviceLimits, DeviceStatistics, EndpointId, EndpointKind, EndpointState, EndpointStatistics, NtStatus,
-    ProviderState, SocketOption, WsaError,
+    Decision, DeviceLimits, DeviceStatistics, EndpointId, EndpointKind, EndpointState, EndpointStatistics, HandleEntry,
+    NtStatus, ProviderState, SocketOption, WsaError,
 };
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::device::{Completed, DeviceRequest};
 use crate::error::{Error, Operation};
 use crate::pending::Pending;
 use crate::provider::Provider;
-use san_protocol::{ControlCode, EndpointsReply, NtStatus, RoutesReply};
+use san_protocol::{ControlCode, EndpointsReply, HandlesReply, NtStatus, RoutesReply};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What comes in front of the entries.
@@ -22,6 +22,54 @@ impl Head for RoutesReply {
 impl Head for EndpointsReply {
     fn count(&self) -> u32 {
         self.count
+    }
+}
+
+impl Head for HandlesReply {
+    fn count(&self) -> u32 {
+        self.count
+    }
+}
+
+/// What comes in front of the entries of a list that is asked for page by page.
+pub(crate) trait Page: Head {
+    /// Where the next page begins.
+    fn next(&self) -> u64;
+}
+
+impl Page for EndpointsReply {
+    fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+impl Page for HandlesReply {
+    fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+/// Entries that are asked for at once.
+const PAGE: usize = 256;
+
+/// Asks for all entries; `input`: the request for the page that begins at a position.
+pub(crate) fn pages<P: Page, E: FromBytes + Immutable + KnownLayout, I: IntoBytes + Immutable>(
+    provider: &Provider,
+    code: ControlCode,
+    input: impl Fn(u64) -> I,
+) -> Result<Vec<E>, Error> {
+    let (mut entries, mut position) = (Vec::new(), 0);
+    loop {
+        let page = query::<P, E>(provider, code, &input(position), PAGE)?;
+        entries.extend(page.entries);
+        if page.complete {
+            return Ok(entries);
+        }
+        // A driver that stays where it is would keep this from ending.
+        if page.head.next() <= position {
+            return Err(unknown(code));
+        }
+        position = page.head.next();
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::page::{Section, number, section, sections};
 use san_protocol::control::{Access, Method, Structure};
 use san_protocol::{
-    ControlCode, DISCONNECT_ABORTIVE, Decision, ENDPOINTS_OF_ALL_HANDLES, EndpointKind, EndpointState, FD_ACCEPT,
-    FD_CONNECT, Field, LAYOUTS, Layout, MEMORY_RECEIVE, MEMORY_SEND, NtStatus, PROTOCOL_VERSION, ProviderState,
-    RECEIVE_ALL, ROUTE_FROM_REGISTRY, ROUTE_SAN_ONLY, SOMAXCONN, SocketAddress, SocketOption, WsaError, wire,
-    wsa_error,
+    ALL_HANDLES, ControlCode, DISCONNECT_ABORTIVE, Decision, ENDPOINTS_OF_ALL_HANDLES, EndpointKind, EndpointState,
+    FD_ACCEPT, FD_CONNECT, Field, LAYOUTS, Layout, MEMORY_RECEIVE, MEMORY_SEND, NtStatus, PROTOCOL_VERSION,
+    ProviderState, RECEIVE_ALL, ROUTE_FROM_REGISTRY, ROUTE_SAN_ONLY, SOMAXCONN, SocketAddress, SocketOption, WsaError,
+    wire, wsa_error,
 };
 use std::fmt::Debug;
 
@@ -102,6 +102,7 @@ fn every_number_is_described() {
         ("FD_ACCEPT", FD_ACCEPT),
         ("FD_CONNECT", FD_CONNECT),
         ("ENDPOINTS_OF_ALL_HANDLES", ENDPOINTS_OF_ALL_HANDLES),
+        ("ALL_HANDLES", ALL_HANDLES),
         ("ROUTE_SAN_ONLY", ROUTE_SAN_ONLY),
         ("ROUTE_FROM_REGISTRY", ROUTE_FROM_REGISTRY),
         ("MEMORY_SEND", MEMORY_SEND),

@@ -282,7 +282,8 @@ impl State {
             | ControlCode::QueryRoutes
             | ControlCode::AddRoute
             | ControlCode::RemoveRoute
-            | ControlCode::QueryEndpoints => self.handle_operations(code, input, request.buffer.len()),
+            | ControlCode::QueryEndpoints
+            | ControlCode::QueryHandles => self.handle_operations(code, input, request.buffer.len()),
             ControlCode::EventSelect
             | ControlCode::EnumNetworkEvents
             | ControlCode::Decide

@@ -3,9 +3,10 @@
 use super::san::San;
 use super::{Endpoint, Handled, State, reply};
 use san_protocol::{
-    AddRouteRequest, ControlCode, DeviceLimits, DeviceStatistics, ENDPOINTS_OF_ALL_HANDLES, EndpointEntry, EndpointId,
-    EndpointKind, EndpointState, EndpointStatistics, EndpointsReply, EndpointsRequest, NtStatus, ROUTE_SAN_ONLY,
-    RemoveRouteRequest, Request, Route, RoutesReply, SocketAddress,
+    ALL_HANDLES, AddRouteRequest, ControlCode, DeviceLimits, DeviceStatistics, ENDPOINTS_OF_ALL_HANDLES, EndpointEntry,
+    EndpointId, EndpointKind, EndpointState, EndpointStatistics, EndpointsReply, EndpointsRequest, HandleEntry,
+    HandlesReply, HandlesRequest, NtStatus, ROUTE_SAN_ONLY, RemoveRouteRequest, Request, Route, RoutesReply,
+    SocketAddress,
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -45,6 +46,13 @@ impl State {
                 }
                 self.query_endpoints(asked.position, room)
             }
+            ControlCode::QueryHandles => {
+                let asked = HandlesRequest::read(input)?;
+                if asked.header.flags & ALL_HANDLES != 0 {
+                    self.administrator()?;
+                }
+                list(|count| HandlesReply { next: 0, count, reserved: 0 }, &[self.handle_entry()], room)
+            }
             _ => Err(NtStatus::INVALID_DEVICE_REQUEST),
         }
     }
@@ -66,6 +74,24 @@ impl State {
             san_endpoints: of_kind(EndpointKind::San),
             routes: self.routes.len().try_into().unwrap(),
             ..DeviceStatistics::new_zeroed()
+        }
+    }
+
+    /// The one handle.
+    fn handle_entry(&self) -> HandleEntry {
+        let entries = || self.endpoints.iter().map(|(&id, endpoint)| endpoint.entry(id));
+        let sum = |of: fn(&EndpointEntry) -> u64| entries().map(|entry| of(&entry)).sum();
+        HandleEntry {
+            handle: 1,
+            process: PROCESS,
+            messages_sent: sum(|entry| entry.messages_sent),
+            bytes_sent: sum(|entry| entry.bytes_sent),
+            messages_received: sum(|entry| entry.messages_received),
+            bytes_received: sum(|entry| entry.bytes_received),
+            pinned_bytes: sum(|entry| entry.pinned_bytes),
+            endpoints: self.endpoints.len().try_into().unwrap(),
+            regions: entries().map(|entry| entry.regions).sum(),
+            ..HandleEntry::new_zeroed()
         }
     }
 

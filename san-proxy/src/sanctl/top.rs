@@ -5,7 +5,7 @@ use super::{Streams, seconds};
 use crate::endpoint_list::{EndpointInfo, EndpointScope};
 use crate::provider::Provider;
 use indicatif::HumanBytes;
-use san_protocol::{EndpointId, EndpointKind, EndpointState};
+use san_protocol::{EndpointId, EndpointKind, EndpointState, HandleEntry};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,8 +18,9 @@ Examples:
   sanctl top --once                              one table, for scripts
   sanctl top --json --count 60 >> rates.jsonl    one JSON object a line
 
-The busiest come first. Rates are of the time since the table before, for the first one since sanctl top began. The
-endpoints of all programs are for administrators to see.";
+The busiest endpoints come first. Rates are of the time since the table before, for the first one since sanctl top
+began. Below are the handles that hold something, or have moved something since they were opened; process 0 is a
+driver. The endpoints and handles of all programs are for administrators to see.";
 
 /// Back to the top left corner, and nothing left of what was there.
 const CLEAR: &str = "\x1b[H\x1b[J";
@@ -59,8 +60,9 @@ impl Arguments {
             since = Instant::now();
             let rows = rows(&endpoints, &before, time);
             before = totals(&endpoints);
+            let handles = provider.handles()?;
             let clear = if streams.terminals.output && !self.json { CLEAR } else { "" };
-            let text = if self.json { as_json(&rows, time) } else { as_table(&rows) };
+            let text = if self.json { as_json(&rows, &handles, time) } else { as_table(&rows, &handles) };
             writeln!(streams.output, "{clear}{text}").and_then(|()| streams.output.flush()).map_err(cannot_write)?;
             left = left.map(|left| left - 1);
         }
@@ -115,7 +117,7 @@ fn address(address: Option<SocketAddr>) -> String {
     address.map_or("-".to_owned(), |address| address.to_string())
 }
 
-fn as_table(rows: &[Row]) -> String {
+fn as_table(rows: &[Row], handles: &[HandleEntry]) -> String {
     let [sent, received] =
         rows.iter().fold([0.0, 0.0], |[sent, received], row| [sent + row.sent, received + row.received]);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive rate for people")]
@@ -146,10 +148,42 @@ fn as_table(rows: &[Row]) -> String {
             HumanBytes(info.pinned_bytes).to_string()
         )
     }));
+    lines.extend(handle_lines(handles));
     lines.join("\n")
 }
 
-fn as_json(rows: &[Row], time: Duration) -> String {
+/// A table of the handles that hold something or have done something, with a line before it to keep it apart.
+fn handle_lines(handles: &[HandleEntry]) -> Vec<String> {
+    let idle = |handle: &HandleEntry| {
+        let moved = handle.bytes_sent + handle.bytes_received + handle.stream_bytes_sent + handle.stream_bytes_received;
+        (handle.endpoints, handle.regions, moved) == (0, 0, 0)
+    };
+    let mut shown = handles.iter().filter(|handle| !idle(handle)).peekable();
+    if shown.peek().is_none() {
+        return Vec::new();
+    }
+    let head = format!(
+        "{:>7} {:>9} {:>7} {:>10} {:>12} {:>12} {:>12} {:>15}",
+        "process", "endpoints", "regions", "pinned", "SAN sent", "SAN received", "stream sent", "stream received"
+    );
+    let bytes = |bytes| HumanBytes(bytes).to_string();
+    let line = |handle: &HandleEntry| {
+        format!(
+            "{:>7} {:>9} {:>7} {:>10} {:>12} {:>12} {:>12} {:>15}",
+            handle.process,
+            handle.endpoints,
+            handle.regions,
+            bytes(handle.pinned_bytes),
+            bytes(handle.bytes_sent),
+            bytes(handle.bytes_received),
+            bytes(handle.stream_bytes_sent),
+            bytes(handle.stream_bytes_received)
+        )
+    };
+    [String::new(), head].into_iter().chain(shown.map(line)).collect()
+}
+
+fn as_json(rows: &[Row], handles: &[HandleEntry], time: Duration) -> String {
     let endpoints: Vec<_> = rows
         .iter()
         .map(|Row { info, sent, received }| {
@@ -176,5 +210,29 @@ fn as_json(rows: &[Row], time: Duration) -> String {
             })
         })
         .collect();
-    json!({ "seconds": time.as_secs_f64(), "endpoints": endpoints }).to_string()
+    let handles: Vec<_> = handles
+        .iter()
+        .map(|handle| {
+            json!({
+                "handle": handle.handle,
+                "process": handle.process,
+                "endpoints": handle.endpoints,
+                "regions": handle.regions,
+                "pinned_bytes": handle.pinned_bytes,
+                "san": {
+                    "messages_sent": handle.messages_sent,
+                    "bytes_sent": handle.bytes_sent,
+                    "messages_received": handle.messages_received,
+                    "bytes_received": handle.bytes_received,
+                },
+                "streams": {
+                    "sends": handle.stream_sends,
+                    "bytes_sent": handle.stream_bytes_sent,
+                    "receives": handle.stream_receives,
+                    "bytes_received": handle.stream_bytes_received,
+                },
+            })
+        })
+        .collect();
+    json!({ "seconds": time.as_secs_f64(), "endpoints": endpoints, "handles": handles }).to_string()
 }

@@ -3,9 +3,9 @@
 use crate::support::{Bed, connected, listening};
 use san_protocol::{
     AddRouteRequest, BindRequest, ConnectRequest, ControlCode, CreateRequest, DecideRequest, DisconnectRequest,
-    EndpointRequest, EndpointsRequest, EventSelectRequest, Header, LAYOUTS, ListenRequest, MemoryRequest,
-    NegotiateRequest, NtStatus, PROTOCOL_VERSION, ReceiveRequest, RegisterMemoryRequest, RemoveRouteRequest, Route,
-    SetOptionRequest, SocketAddress, TransferRequest,
+    EndpointRequest, EndpointsRequest, EventSelectRequest, HandlesRequest, Header, LAYOUTS, ListenRequest,
+    MemoryRequest, NegotiateRequest, NtStatus, PROTOCOL_VERSION, ReceiveRequest, RegisterMemoryRequest,
+    RemoveRouteRequest, Route, SetOptionRequest, SocketAddress, TransferRequest,
 };
 use san_proxy::{AddressFamily, DeviceRequest, Pending, Provider, StreamConnection};
 use zerocopy::IntoBytes;
@@ -39,6 +39,7 @@ pub(crate) fn requests(endpoint: u64) -> Vec<(ControlCode, Vec<u8>, usize)> {
         (ControlCode::AddRoute, AddRouteRequest { header, route }.as_bytes().to_vec(), 0),
         (ControlCode::RemoveRoute, RemoveRouteRequest { header, san, length: 9 }.as_bytes().to_vec(), 0),
         (ControlCode::QueryEndpoints, EndpointsRequest { header, position: 0 }.as_bytes().to_vec(), 16),
+        (ControlCode::QueryHandles, HandlesRequest { header, position: 0 }.as_bytes().to_vec(), 16),
         (ControlCode::Create, CreateRequest { header, kind: 1, family: 2, reserved: 0 }.as_bytes().to_vec(), 8),
         (ControlCode::SetOption, SetOptionRequest { header, endpoint, option: 1, value: 1 }.as_bytes().to_vec(), 0),
         (ControlCode::Bind, BindRequest { header, endpoint, address, reserved: 0 }.as_bytes().to_vec(), 28),

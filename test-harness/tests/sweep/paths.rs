@@ -30,6 +30,8 @@ pub(crate) fn asking(world: &World) -> Result<(), Error> {
     let endpoint = SanEndpoint::create(&provider, AddressFamily::INET)?;
     let listed = provider.endpoints(EndpointScope::AllHandles)?;
     assert_eq!(listed.len(), 1);
+    let (own, all) = (provider.handle()?, provider.handles()?);
+    assert!(own.endpoints == 1 && all.contains(&own));
     endpoint.close()
 }
 

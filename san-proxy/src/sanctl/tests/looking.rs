@@ -43,10 +43,12 @@ fn top_shows_who_there_is() {
     let output = on(&once).done();
     assert!(output.starts_with("3 endpoints, 0 B/s sent, 0 B/s received\nkind     state "), "{output}");
     assert!(output.contains("\nlistener ") && output.contains("  127.0.0.1:80 "), "{output}");
+    assert!(output.contains("\n\nprocess endpoints ") && output.contains("\n   4711         3       0 "), "{output}");
     let lines = on(&["top", "--json", "--count", "2", "--interval", "0.01"]).done();
     let values: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(values.len(), 2);
     assert!(values.iter().all(|value| value["endpoints"].as_array().unwrap().len() == 3), "{lines}");
+    assert!(values.iter().all(|value| value["handles"][0]["endpoints"] == 3), "{lines}");
     device.make_ordinary();
     let errors = on(&once).failed();
     assert!(errors.contains("STATUS_PRIVILEGE_NOT_HELD") && errors.contains("administrator"), "{errors}");

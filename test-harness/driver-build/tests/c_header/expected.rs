@@ -1,10 +1,10 @@
 //! What the header has to say, made from the Rust types, as a program in the language that C and C++ share.
 
 use san_protocol::{
-    ControlCode, DEVICE_NAME, DEVICE_PATH, DISCONNECT_ABORTIVE, Decision, ENDPOINTS_OF_ALL_HANDLES, EndpointKind,
-    EndpointState, FD_ACCEPT, FD_CONNECT, Field, LAYOUTS, Layout, MEMORY_RECEIVE, MEMORY_RIGHTS, MEMORY_SEND,
-    NETWORK_EVENTS, NtStatus, PROTOCOL_VERSION, ProviderState, RECEIVE_ALL, ROUTE_FROM_REGISTRY, ROUTE_SAN_ONLY,
-    SOMAXCONN, SYMBOLIC_LINK, SocketAddress, SocketOption, WsaError, control, wire, wsa_error,
+    ALL_HANDLES, ControlCode, DEVICE_NAME, DEVICE_PATH, DISCONNECT_ABORTIVE, Decision, ENDPOINTS_OF_ALL_HANDLES,
+    EndpointKind, EndpointState, FD_ACCEPT, FD_CONNECT, Field, LAYOUTS, Layout, MEMORY_RECEIVE, MEMORY_RIGHTS,
+    MEMORY_SEND, NETWORK_EVENTS, NtStatus, PROTOCOL_VERSION, ProviderState, RECEIVE_ALL, ROUTE_FROM_REGISTRY,
+    ROUTE_SAN_ONLY, SOMAXCONN, SYMBOLIC_LINK, SocketAddress, SocketOption, WsaError, control, wire, wsa_error,
 };
 use std::{
     fmt::{Debug, Write as _},
@@ -111,6 +111,7 @@ impl Expected {
             ("SANWSK_RECEIVE_ALL", RECEIVE_ALL),
             ("SANWSK_DISCONNECT_ABORTIVE", DISCONNECT_ABORTIVE),
             ("SANWSK_ENDPOINTS_OF_ALL_HANDLES", ENDPOINTS_OF_ALL_HANDLES),
+            ("SANWSK_ALL_HANDLES", ALL_HANDLES),
             ("SANWSK_ROUTE_SAN_ONLY", ROUTE_SAN_ONLY),
             ("SANWSK_ROUTE_FROM_REGISTRY", ROUTE_FROM_REGISTRY),
             ("SANWSK_SOMAXCONN", SOMAXCONN),

@@ -1,14 +1,20 @@
-//! Counters and limits: exact, also under load.
+//! Counters and limits: exact, of device, handle and endpoint, also under load.
 
-use crate::san::support::{Receiver, bed, builder, connected_to, listening as san_listening, negotiated};
+use crate::input::raw;
+use crate::san::support::{Receiver, bed, builder, connected_to, listening as san_listening, negotiated, session};
 use crate::support::{Bed, PATIENCE, closed_port, connected, eventually, host_connect, listening, pattern, status};
-use san_protocol::DeviceStatistics;
+use san_protocol::{ALL_HANDLES, ControlCode, DeviceStatistics, HandleEntry, HandlesReply, HandlesRequest, Header};
 use san_proxy::{
-    AddressFamily, EndpointInfo, EndpointScope, Memory, MemoryRights, NtStatus, Provider, Receive, SanEndpoint,
-    StreamConnection,
+    AddressFamily, DeviceRequest, EndpointInfo, EndpointScope, Memory, MemoryRights, NtStatus, Pending, Provider,
+    Receive, SanEndpoint, StreamConnection,
 };
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use test_harness::device::HarnessDevice;
 use test_harness::nt::registry::Value;
+use zerocopy::{FromBytes, IntoBytes};
 
 fn statistics(provider: &Provider) -> DeviceStatistics {
     provider.statistics().expect("statistics")
@@ -94,6 +100,12 @@ fn totals_are_the_sums_of_what_many_threads_did() {
     assert_eq!((now.stream_connects, now.stream_accepts, now.connects, now.accepts), (all, all, all, all));
     assert_eq!((now.stream_connect_failures, now.connect_failures, now.limits_hit), (0, 0, 0));
     assert_eq!((now.stream_connections, now.stream_listeners, now.san_endpoints, now.handles), (8, 1, 9, 1));
+    let handle = provider.handle().expect("the handle");
+    assert_eq!((handle.stream_sends, handle.stream_bytes_sent), (messages, bytes));
+    assert_eq!((handle.stream_receives, handle.stream_bytes_received), (messages, bytes));
+    assert_eq!((handle.messages_sent, handle.bytes_sent), (messages, bytes));
+    assert_eq!((handle.messages_received, handle.bytes_received), (messages, bytes));
+    assert_eq!((handle.endpoints, handle.regions, handle.pinned_bytes), (18, now.regions, now.pinned_bytes));
     // And each endpoint has its share.
     for (thread, ((stream, accepted), (session, acceptor))) in streams.iter().zip(&sessions).enumerate() {
         let (count, length) = load(thread);
@@ -115,8 +127,166 @@ fn totals_are_the_sums_of_what_many_threads_did() {
         (now.stream_connections, now.stream_listeners, now.san_endpoints) == (0, 0, 0)
     });
     assert_eq!(statistics(&provider).stream_sends, messages, "what has happened stays counted");
+    let handle = provider.handle().expect("the handle");
+    assert_eq!(
+        (handle.stream_sends, handle.messages_received),
+        (messages, messages),
+        "of endpoints that are closed, too"
+    );
+    assert_eq!((handle.endpoints, handle.regions, handle.pinned_bytes), (0, 0, 0));
     drop(provider);
     bed.finish();
+}
+
+/// What one handle has done: SAN messages and their bytes, sends of streams and their bytes.
+type Done = [u64; 4];
+
+/// A program of its own: a session and a stream with itself, made anew and used in each round, and kept after the last.
+fn works(bed: &Bed, thread: usize, watched: &AtomicBool) -> (u64, Done) {
+    let process = Arc::new(bed.machine.process());
+    let provider = Provider::new(Arc::new(HarnessDevice::open(&process).expect("opens")));
+    let (count, length) = load(thread);
+    let mut done: Done = [0; 4];
+    for round in 1..=4 {
+        let (connector, mut acceptor) = session(&provider, 4, length);
+        let (listener, address) = listening(&provider, 1);
+        let stream = StreamConnection::create(&provider, AddressFamily::INET).expect("an endpoint");
+        let accept = listener.start_accept();
+        stream.connect(address, Some(PATIENCE)).expect("connects");
+        let accepted = accept.wait().expect("accepts").connection;
+        for number in 0..count {
+            connector.endpoint.send(&pattern(number as u64, length)).expect("sends");
+            acceptor.next(number % 4);
+            stream.send(&[7; 3]).expect("sends");
+            assert_eq!(accepted.start_receive(vec![0; 3], Receive::All).wait().result.expect("receives"), 3);
+        }
+        let (count, length) = (count as u64, length as u64);
+        done = [round * count, round * count * length, round * count, round * count * 3];
+        // A number of what is over is there to be seen, by whoever asks.
+        let own = provider.handle().expect("the handle");
+        assert_eq!([own.messages_sent, own.bytes_sent, own.stream_sends, own.stream_bytes_sent], done);
+        let received = [own.messages_received, own.bytes_received, own.stream_receives, own.stream_bytes_received];
+        assert_eq!(received, done);
+        assert_eq!((own.endpoints, own.regions), (5, 2));
+    }
+    let id = provider.handle().expect("the handle").handle;
+    while !watched.load(Ordering::Acquire) {
+        thread::yield_now();
+    }
+    drop(provider);
+    drop(process);
+    (id, done)
+}
+
+#[test]
+fn each_handle_has_what_its_own_process_did_and_the_device_has_the_sum() {
+    const THREADS: usize = 4;
+    let bed = bed();
+    let watcher = bed.open();
+    let watched = AtomicBool::new(false);
+    let in_use = |entry: &&HandleEntry| entry.stream_sends > 0;
+    let (listed, done): (Vec<HandleEntry>, Vec<(u64, Done)>) = thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn({
+                    let (bed, watched) = (&bed, &watched);
+                    move || works(bed, thread, watched)
+                })
+            })
+            .collect();
+        let all: u64 = (0..THREADS).map(|thread| 4 * load(thread).0 as u64).sum();
+        // Meanwhile others come and go, and whoever asks sees every handle at most once.
+        let mut listed = Vec::new();
+        eventually("all have done their work", || {
+            drop(bed.open());
+            listed = watcher.handles().expect("a list");
+            let ids: BTreeSet<_> = listed.iter().map(|entry| entry.handle).collect();
+            assert_eq!(ids.len(), listed.len());
+            listed.iter().map(|entry| entry.stream_receives).sum::<u64>() == all
+        });
+        watched.store(true, Ordering::Release);
+        (listed, threads.into_iter().map(|thread| thread.join().expect("no panic")).collect())
+    });
+    let numbers = |entry: &HandleEntry| {
+        (entry.handle, [entry.messages_sent, entry.bytes_sent, entry.stream_sends, entry.stream_bytes_sent])
+    };
+    let seen: BTreeMap<_, _> = listed.iter().filter(in_use).map(numbers).collect();
+    assert_eq!(seen, done.iter().copied().collect());
+    let processes: BTreeSet<_> = listed.iter().filter(in_use).map(|entry| entry.process).collect();
+    assert_eq!(processes.len(), THREADS, "each handle is its own process'");
+    let sum = |number: usize| done.iter().map(|(_, done)| done[number]).sum::<u64>();
+    let now = statistics(&watcher);
+    assert_eq!(
+        [now.messages_sent, now.bytes_sent, now.stream_sends, now.stream_bytes_sent],
+        [sum(0), sum(1), sum(2), sum(3)]
+    );
+    assert_eq!(watcher.handles().expect("a list").len(), 1, "a closed handle is not listed");
+    drop(watcher);
+    bed.finish();
+}
+
+#[test]
+fn handles_come_page_by_page_and_those_of_others_to_administrators_alone() {
+    let bed = Bed::with(builder().parameter("sanwsk", "AllowUsers", Value::Number(1)));
+    let providers: Vec<_> = (0..40).map(|_| bed.open()).collect();
+    let process = Arc::new(bed.machine.process_of(false, false));
+    let user = Provider::new(Arc::new(HarnessDevice::open(&process).expect("users may")));
+    let own = user.handle().expect("a handle may ask for itself");
+    assert_eq!((own.process, own.endpoints), (process.id() as u64, 0));
+    assert_eq!(status(user.handles()), NtStatus::PRIVILEGE_NOT_HELD);
+    let all: BTreeSet<_> = providers[0].handles().expect("a list").iter().map(|entry| entry.handle).collect();
+    assert!(all.len() == providers.len() + 1 && all.contains(&own.handle));
+    let entry = size_of::<HandleEntry>();
+    let page = |flags: u32, position: u64, room: usize| {
+        let input = HandlesRequest { header: Header::new(flags), position };
+        let (status, buffer) = raw_output(&providers[0], ControlCode::QueryHandles, input.as_bytes(), 16 + room);
+        let (head, rest) = HandlesReply::read_from_prefix(&buffer).expect("a head");
+        let entries = rest.chunks_exact(entry).map(|bytes| HandleEntry::read_from_bytes(bytes).expect("an entry"));
+        let ids: Vec<_> = entries.map(|entry| entry.handle).collect();
+        assert_eq!((ids.len(), rest.len() % entry), (head.count as usize, 0));
+        (status, head.next, ids)
+    };
+    for room in [1, 7, 40, 41] {
+        let (mut seen, mut position) = (Vec::new(), 0);
+        loop {
+            let (status, next, ids) = page(ALL_HANDLES, position, room * entry);
+            seen.extend(ids);
+            if status == NtStatus::SUCCESS {
+                assert_eq!(next, 0);
+                break;
+            }
+            assert!(status == NtStatus::BUFFER_OVERFLOW && next > position, "it gets on");
+            position = next;
+        }
+        assert!(seen.len() == all.len() && seen.into_iter().collect::<BTreeSet<_>>() == all, "{room} a page");
+    }
+    assert_eq!(page(ALL_HANDLES, 0, entry - 1), (NtStatus::BUFFER_OVERFLOW, 0, vec![]));
+    assert_eq!(page(0, 0, entry - 1), (NtStatus::BUFFER_OVERFLOW, 0, vec![]));
+    // A position that nobody has given is somewhere, or nowhere.
+    for bit in 0..64 {
+        for position in [1 << bit, u64::MAX << bit, !(u64::MAX << bit)] {
+            for flags in [0, ALL_HANDLES] {
+                let (status, _, ids) = page(flags, position, 100 * entry);
+                assert!(status == NtStatus::SUCCESS && ids.iter().all(|id| all.contains(id)));
+            }
+        }
+    }
+    for bits in 1..32 {
+        let input = HandlesRequest { header: Header::new(1 << bits), position: 0 };
+        assert_eq!(raw(&user, ControlCode::QueryHandles.value(), input.as_bytes(), 16).0, NtStatus::INVALID_PARAMETER);
+    }
+    drop((providers, user, process));
+    bed.finish();
+}
+
+/// Issues a request, and gives what was written.
+fn raw_output(provider: &Provider, code: ControlCode, input: &[u8], room: usize) -> (NtStatus, Vec<u8>) {
+    let request = DeviceRequest::new(code, input, vec![0; room]);
+    Pending::start(provider.device(), request, |mut done| {
+        done.buffer.truncate(done.information);
+        (done.status, done.buffer)
+    })
+    .wait()
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn is_for_san_alone(code: ControlCode) -> bool {
         | ControlCode::AddRoute
         | ControlCode::RemoveRoute
         | ControlCode::QueryEndpoints
+        | ControlCode::QueryHandles
         | ControlCode::Create
         | ControlCode::SetOption
         | ControlCode::Bind
