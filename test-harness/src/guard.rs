@@ -20,7 +20,7 @@ use crate::image::unwind::{self, Backtrace};
 use crate::kernel::Kernel;
 use crate::memory::{Access, Mapping};
 use crate::nt::types::DISPATCH_LEVEL;
-use crate::nt::{dpc, exception};
+use crate::nt::{dpc, exception, shared_data};
 use crate::thread::{Current, DRIVER_STACK, DriverCall, current, try_current};
 use crate::violation::Rule;
 
@@ -343,7 +343,10 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c
         if signal == libc::SIGTRAP {
             return; // int3: a kernel debugger that says go
         }
-        if signal == libc::SIGSEGV && emulate_cr8(current, registers, rip) {
+        if signal == libc::SIGSEGV
+            && (emulate_cr8(current, registers, rip)
+                || instruction_at(rip).is_some_and(|code| shared_data::serve(registers, code)))
+        {
             return;
         }
     } else if DRIVER_STACK.get() == 0 && current.stack_entry.get() == 0 {
@@ -371,9 +374,13 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c
 
 /// The first bytes of an instruction of a driver.
 fn code_at(rip: usize) -> Option<[u8; 4]> {
-    registry::find(rip)?;
-    // SAFETY: the address lies in a mapped image's code, which is readable, and sections are padded to whole pages.
-    Some(unsafe { (rip as *const [u8; 4]).read_unaligned() })
+    instruction_at(rip).map(|code| std::array::from_fn(|index| code[index]))
+}
+
+/// As many bytes as an instruction with an address in it has; zeros behind the image's end.
+fn instruction_at(rip: usize) -> Option<[u8; 10]> {
+    let image = registry::find(rip)?;
+    Some(std::array::from_fn(|index| image.byte_at(rip + index).unwrap_or(0)))
 }
 
 /// `mov reg, cr8` and `mov cr8, reg`: how drivers read and change the IRQL without a call. True if it was one.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::guard::{self, Stopped};
 use crate::kernel::Kernel;
-use crate::nt::exception;
 use crate::nt::lock_order::{Held, LockKind};
 use crate::nt::process::Thread;
 use crate::nt::types::{DISPATCH_LEVEL, KIRQL, PASSIVE_LEVEL};
+use crate::nt::{exception, processor};
 
 /// A thread's IRQL. Raising it to DISPATCH_LEVEL takes pageable memory away.
 pub(crate) struct Irql(Cell<KIRQL>);
@@ -163,9 +163,11 @@ pub(crate) fn enter<T>(kernel: &Arc<Kernel>, thread: &Arc<Thread>, body: impl Fn
     };
     let outer = CURRENT.replace(&raw const current);
     let driver_call = DriverCall::get();
+    let running = processor::switch_to(thread);
     DRIVER_STACK.set(0);
     let result = guard::run(&current, body);
     driver_call.put_back();
+    processor::put(running);
     CURRENT.set(outer);
     result
 }

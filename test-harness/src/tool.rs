@@ -31,6 +31,7 @@ use crate::{Driver, LoadError, Machine};
     after_help = "\
 Examples:
   cargo harness run target/driver/x64/sanwsk.sys
+  cargo harness run --seconds 10 --parameter Port=5000 echosrv.sys
   cargo harness sanctl status
   cargo harness sanctl --trace 4 selftest
   cargo harness sanctl connect 127.0.0.1:8000 < request.txt
@@ -39,10 +40,14 @@ Examples:
 Exit status: 0 done, 1 something failed, 2 wrong arguments."
 )]
 enum Command {
-    /// Load a WDM or KMDF driver, run its entry point, unload it, and report what it did wrong.
+    /// Load a WDM or KMDF driver, let it run, unload it, and report what it did wrong.
     ///
-    /// Shows the imports that nothing here provides, what the driver prints, the status of its entry point, the rule that it
-    /// broke with the driver's source lines, and what it leaves behind.
+    /// Its entry point runs; a driver of Plug and Play gets a root-enumerated device, which is added and started. Then its threads,
+    /// timers and sockets have some time, on the network of this machine. The device is removed, and the driver unloaded.
+    ///
+    /// Shows the imports that nothing here provides (calling one ends the run), what the driver prints, what its routines
+    /// returned, the rule that it broke with the driver's source lines if its PDB lies beside it, and what it leaves behind.
+    /// docs/testing.md lists what a driver may import.
     Run {
         /// The driver's image, for x64.
         #[arg(value_name = "FILE.sys")]
@@ -53,6 +58,12 @@ enum Command {
         /// Show the events that it traces, up to this level: 2 errors, 3 warnings, 4 what is ordinary, 5 everything.
         #[arg(long, value_name = "LEVEL")]
         trace: Option<u8>,
+        /// How long it may run before it is unloaded.
+        #[arg(long, value_name = "SECONDS", default_value = "1")]
+        seconds: f64,
+        /// A registry value under the service's Parameters key, as Port=5000. What is no number is a line of a REG_MULTI_SZ.
+        #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+        parameters: Vec<(String, String)>,
     },
 
     /// Load sanwsk.sys and run sanctl against it, on the network of this machine.
@@ -84,9 +95,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Strea
     let outcome = match Command::try_parse_from(arguments) {
         Err(error) if error.use_stderr() => write!(streams.errors, "{}", error.render()).map(|()| sanctl::USAGE),
         Err(error) => write!(streams.output, "{}", error.render()).map(|()| sanctl::DONE),
-        Ok(Command::Run { file, name, trace }) => {
+        Ok(Command::Run { file, name, trace, seconds, parameters }) => {
             let name = name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-            run_driver(&file, &name, trace, streams.output)
+            let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            run_driver(&file, &name, &parameters, time, trace, streams.output)
                 .map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
         }
         Ok(Command::Sanctl { driver, parameters, trace, arguments }) => {
@@ -107,7 +119,14 @@ pub fn imports(file: &Path) -> Result<(Vec<ImportName>, Vec<ImportName>), ImageE
 }
 
 /// Whether all went well.
-fn run_driver(file: &Path, name: &str, trace: Option<u8>, output: &mut dyn Write) -> io::Result<bool> {
+fn run_driver(
+    file: &Path,
+    name: &str,
+    parameters: &[(String, String)],
+    time: Duration,
+    trace: Option<u8>,
+    output: &mut dyn Write,
+) -> io::Result<bool> {
     let (all, missing) = match imports(file) {
         Ok(imports) => imports,
         Err(error) => {
@@ -119,14 +138,17 @@ fn run_driver(file: &Path, name: &str, trace: Option<u8>, output: &mut dyn Write
     for import in &missing {
         writeln!(output, "  missing: {import}")?;
     }
-    let machine = Machine::new();
+    let values = registry_values(parameters).into_iter();
+    let machine =
+        values.fold(Machine::builder(), |machine, (value, data)| machine.parameter(name, value, data)).build();
     let trace = trace.map(|level| tracing(&machine, level));
     let loaded = machine.load(file, name);
     let mut printed = print_debug(&machine, 0, output)?;
     let ended = match &loaded {
         Ok(driver) => {
             writeln!(output, "loaded: its entry point returned STATUS_SUCCESS")?;
-            let ended = unload(&machine, driver);
+            let used = use_driver(&machine, driver, time, &mut printed, output)?;
+            let ended = used.and_then(|()| unload(&machine, driver));
             printed = print_debug(&machine, printed, output)?;
             ended
         }
@@ -149,6 +171,44 @@ fn run_driver(file: &Path, name: &str, trace: Option<u8>, output: &mut dyn Write
     print_debug(&machine, printed, output)?;
     print_events(trace.as_ref(), output)?;
     Ok(clean)
+}
+
+/// Lets a loaded driver run, on a device if it is one of Plug and Play; what went wrong.
+fn use_driver(
+    machine: &Machine,
+    driver: &Driver,
+    time: Duration,
+    printed: &mut usize,
+    output: &mut dyn Write,
+) -> io::Result<Result<(), String>> {
+    let device = if machine.adds_devices(driver) {
+        let added = machine.add_device(driver);
+        *printed = print_debug(machine, *printed, output)?;
+        match added {
+            Ok(device) => {
+                writeln!(output, "a root device was added and started")?;
+                Some(device)
+            }
+            Err(status) => return Ok(Err(format!("no device could be added: {}", status::name(status)))),
+        }
+    } else {
+        None
+    };
+    let end = Instant::now() + time;
+    while Instant::now() < end && !machine.is_stopped() {
+        std::thread::sleep(Duration::from_millis(10));
+        *printed = print_debug(machine, *printed, output)?;
+    }
+    let Some(device) = device.filter(|_| !machine.is_stopped()) else { return Ok(Ok(())) };
+    let removed = machine.remove_device(driver, device);
+    *printed = print_debug(machine, *printed, output)?;
+    match removed {
+        Ok(()) => {
+            writeln!(output, "the device was removed")?;
+            Ok(Ok(()))
+        }
+        Err(status) => Ok(Err(format!("the device could not be removed: {}", status::name(status)))),
+    }
 }
 
 /// A tracing session that has whatever drivers tell, up to a level.

@@ -7,6 +7,7 @@ mod symbols;
 mod thunks;
 pub(crate) mod unwind;
 
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,6 +151,8 @@ impl Mapped {
         let mut memory = Mapping::new(contents.len(), Access::ReadWrite)?;
         memory.write(0, &contents);
         relocate(&file, &data, &mut memory)?;
+        set_security_cookie(&file, &mut memory);
+        crate::nt::shared_data::prepare();
         let (imports, absent, thunks) = bind(&file, &mut memory, resolve, missing)?;
         let sections = protect(&file, &memory)?;
         let exceptions = file.data_directories().get(pe::IMAGE_DIRECTORY_ENTRY_EXCEPTION);
@@ -226,6 +229,11 @@ impl Mapped {
 
     fn byte(&self, rva: u32) -> Option<u8> {
         self.contents.get(rva as usize).copied()
+    }
+
+    /// A byte at an address in the image.
+    pub(crate) fn byte_at(&self, address: usize) -> Option<u8> {
+        self.byte(u32::try_from(address.wrapping_sub(self.base())).ok()?)
     }
 
     /// A byte of code, if the address lies in a code section.
@@ -318,6 +326,31 @@ fn relocate(file: &PeFile64, data: &[u8], memory: &mut Mapping) -> Result<(), Im
         }
     }
     Ok(())
+}
+
+/// Gives an image whose load configuration names its stack cookie a value for it that nobody guesses, as Windows' loader does: its
+/// entry code stops if it finds the linker's.
+fn set_security_cookie(file: &PeFile64, memory: &mut Mapping) {
+    /// Where IMAGE_LOAD_CONFIG_DIRECTORY64 has the cookie's address.
+    const SECURITY_COOKIE: usize = 88;
+    const DEFAULT_COOKIE: u64 = 0x0000_2b99_2ddf_a232;
+    /// The top bits stay clear, so that a string copied over the cookie ends in it.
+    const COOKIE_BITS: u64 = 0x0000_ffff_ffff_ffff;
+    let Some(directory) = file.data_directories().get(pe::IMAGE_DIRECTORY_ENTRY_LOAD_CONFIG) else { return };
+    let (rva, base, len) = (directory.virtual_address.get(LE) as usize, memory.base(), memory.len());
+    let word = |rva: usize| {
+        let inside = rva.checked_add(8).is_some_and(|end| end <= len);
+        // SAFETY: inside the mapping, which is readable.
+        inside.then(|| unsafe { ((base + rva) as *const u64).read_unaligned() })
+    };
+    // The directory's own size comes first.
+    let named = word(rva).filter(|size| (size & 0xffff_ffff) as usize >= SECURITY_COOKIE + 8);
+    let Some(address) = named.and_then(|_| word(rva + SECURITY_COOKIE)) else { return };
+    let cookie = (address as usize).wrapping_sub(base);
+    if word(cookie) == Some(DEFAULT_COOKIE) {
+        let random = RandomState::new().hash_one(base) & COOKIE_BITS;
+        memory.write(cookie, &random.max(1).to_le_bytes());
+    }
 }
 
 type Bound = (Vec<ImportName>, Vec<ImportName>, Sealed);

@@ -14,13 +14,13 @@ use super::irql::called;
 use super::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS, STATUS_TIMEOUT};
 use super::types::{
     APC_LEVEL, DISPATCH_LEVEL, DISPATCHER_HEADER, EVENT_NOTIFICATION_OBJECT, EVENT_SYNCHRONIZATION_OBJECT, HIGH_LEVEL,
-    KEVENT, KSEMAPHORE, NTSTATUS, PASSIVE_LEVEL, PROCESS_OBJECT, PVOID, SEMAPHORE_OBJECT, THREAD_OBJECT,
-    TIMER_NOTIFICATION_OBJECT, TIMER_SYNCHRONIZATION_OBJECT, Zeroed,
+    KEVENT, KMUTANT, KSEMAPHORE, MUTANT_OBJECT, NTSTATUS, PASSIVE_LEVEL, PROCESS_OBJECT, PVOID, SEMAPHORE_OBJECT,
+    THREAD_OBJECT, TIMER_NOTIFICATION_OBJECT, TIMER_SYNCHRONIZATION_OBJECT, Zeroed,
 };
 use crate::guard::{escape, violate};
 use crate::image::Export;
 use crate::simulation::{self, Condvar};
-use crate::thread::kernel;
+use crate::thread::{kernel, try_current};
 use crate::violation::Rule;
 
 /// Objects that KeWaitForMultipleObjects takes (MAXIMUM_WAIT_OBJECTS).
@@ -44,8 +44,15 @@ struct Waits {
 struct Waiting {
     objects: Vec<usize>,
     all: bool,
+    /// The number of the thread that waits.
+    thread: usize,
     outcome: Option<NTSTATUS>,
     wake: Arc<Condvar>,
+}
+
+/// The number of the calling thread; 0 outside kernel mode.
+fn waiter() -> usize {
+    try_current().map_or(0, |current| current.thread.id)
 }
 
 enum Outcome {
@@ -59,9 +66,25 @@ fn header<'a>(address: usize) -> &'a DISPATCHER_HEADER {
     unsafe { &*(address as *const DISPATCHER_HEADER) }
 }
 
-/// Takes what a satisfied wait takes of an object.
-fn consume(object: &DISPATCHER_HEADER) {
+/// The mutex whose header this is.
+fn mutant(object: &DISPATCHER_HEADER) -> &KMUTANT {
+    // SAFETY: the type says that the header begins a KMUTANT, which its driver initialized.
+    unsafe { &*std::ptr::from_ref(object).cast::<KMUTANT>() }
+}
+
+/// Whether a wait of a thread's on an object ends now. A mutex can be had again by its owner.
+fn satisfies(object: &DISPATCHER_HEADER, thread: usize) -> bool {
+    object.SignalState.load(Ordering::Acquire) > 0
+        || object.Type.get() == MUTANT_OBJECT && thread != 0 && mutant(object).OwnerThread.get() == thread
+}
+
+/// Takes what a thread's satisfied wait takes of an object.
+fn consume(object: &DISPATCHER_HEADER, thread: usize) {
     match object.Type.get() {
+        MUTANT_OBJECT => {
+            object.SignalState.fetch_sub(1, Ordering::AcqRel);
+            mutant(object).OwnerThread.set(thread);
+        }
         EVENT_SYNCHRONIZATION_OBJECT | TIMER_SYNCHRONIZATION_OBJECT => object.SignalState.store(0, Ordering::Release),
         SEMAPHORE_OBJECT => drop(object.SignalState.fetch_sub(1, Ordering::AcqRel)),
         _ => {}
@@ -70,19 +93,19 @@ fn consume(object: &DISPATCHER_HEADER) {
 
 impl Waits {
     /// Satisfies a wait on these objects if their states allow.
-    fn satisfy(objects: &[usize], all: bool) -> Option<NTSTATUS> {
-        let signaled = |address: &usize| header(*address).SignalState.load(Ordering::Acquire) > 0;
+    fn satisfy(objects: &[usize], all: bool, thread: usize) -> Option<NTSTATUS> {
+        let signaled = |address: &usize| satisfies(header(*address), thread);
         if all {
             if !objects.iter().all(signaled) {
                 return None;
             }
             for address in objects {
-                consume(header(*address));
+                consume(header(*address), thread);
             }
             return Some(STATUS_SUCCESS);
         }
         let index = objects.iter().position(signaled)?;
-        consume(header(objects[index]));
+        consume(header(objects[index]), thread);
         i32::try_from(index).ok()
     }
 
@@ -91,7 +114,8 @@ impl Waits {
         for object in &objects {
             self.by_object.entry(*object).or_default().push_back(self.next);
         }
-        self.waiting.insert(self.next, Waiting { objects, all, outcome: None, wake });
+        let thread = waiter();
+        self.waiting.insert(self.next, Waiting { objects, all, thread, outcome: None, wake });
         self.next
     }
 
@@ -114,7 +138,7 @@ impl Waits {
         for wait in queue {
             let Some(waiting) = self.waiting.get_mut(wait) else { continue };
             if waiting.outcome.is_none() {
-                waiting.outcome = Self::satisfy(&waiting.objects, waiting.all);
+                waiting.outcome = Self::satisfy(&waiting.objects, waiting.all, waiting.thread);
                 if waiting.outcome.is_some() {
                     waiting.wake.notify_one();
                 }
@@ -153,7 +177,7 @@ impl Dispatcher {
 
     fn wait_or_stop(&self, objects: Vec<usize>, all: bool, deadline: Option<Instant>) -> Outcome {
         let mut waits = self.waits.lock();
-        if let Some(status) = Waits::satisfy(&objects, all) {
+        if let Some(status) = Waits::satisfy(&objects, all, waiter()) {
             return Outcome::Done(status);
         }
         if deadline.is_some_and(|deadline| deadline <= simulation::now()) {
@@ -233,6 +257,7 @@ const EVENTS: &[u8] = &[EVENT_NOTIFICATION_OBJECT, EVENT_SYNCHRONIZATION_OBJECT]
 const WAITABLE: &[u8] = &[
     EVENT_NOTIFICATION_OBJECT,
     EVENT_SYNCHRONIZATION_OBJECT,
+    MUTANT_OBJECT,
     PROCESS_OBJECT,
     SEMAPHORE_OBJECT,
     THREAD_OBJECT,
@@ -312,6 +337,42 @@ pub(crate) extern "win64" fn KeReadStateSemaphore(semaphore: &KSEMAPHORE) -> i32
     semaphore.Header.SignalState.load(Ordering::Acquire)
 }
 
+pub(crate) extern "win64" fn KeInitializeMutex(mutex: &KMUTANT, _level: u32) {
+    called("KeInitializeMutex", DISPATCH_LEVEL);
+    initialize_header(&mutex.Header, MUTANT_OBJECT, size_of::<KMUTANT>(), 1);
+    mutex.OwnerThread.set(0);
+    mutex.Abandoned.set(0);
+    mutex.ApcDisable.set(1);
+}
+
+pub(crate) extern "win64" fn KeReleaseMutex(mutex: &KMUTANT, _wait: u8) -> i32 {
+    let current = called("KeReleaseMutex", DISPATCH_LEVEL);
+    check(&mutex.Header, "KeReleaseMutex", &[MUTANT_OBJECT]);
+    if mutex.OwnerThread.get() != current.thread.id {
+        violate(Rule::Lock, "KeReleaseMutex: the thread does not own this mutex (STATUS_MUTANT_NOT_OWNED)");
+    }
+    current.kernel.dispatcher.set(&mutex.Header, |old| {
+        if old == 0 {
+            mutex.OwnerThread.set(0);
+        }
+        old + 1
+    })
+}
+
+pub(crate) extern "win64" fn KeReadStateMutex(mutex: &KMUTANT) -> i32 {
+    called("KeReadStateMutex", DISPATCH_LEVEL);
+    check(&mutex.Header, "KeReadStateMutex", &[MUTANT_OBJECT]);
+    mutex.Header.SignalState.load(Ordering::Acquire)
+}
+
+pub(crate) extern "win64" fn KePulseEvent(event: &KEVENT, _increment: i32, _wait: u8) -> i32 {
+    let current = called("KePulseEvent", DISPATCH_LEVEL);
+    check(&event.Header, "KePulseEvent", EVENTS);
+    let old = current.kernel.dispatcher.set(&event.Header, |_| 1);
+    current.kernel.dispatcher.set(&event.Header, |_| 0);
+    old
+}
+
 /// A wait that can block is for IRQL <= APC_LEVEL; with a zero time-out, for DISPATCH_LEVEL too.
 fn called_to_wait(call: &'static str, timeout: Option<&i64>) {
     let current = called(call, DISPATCH_LEVEL);
@@ -375,6 +436,10 @@ pub(crate) extern "win64" fn KeDelayExecutionThread(_mode: i8, _alertable: u8, i
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    KeInitializeMutex,
+    KeReleaseMutex,
+    KeReadStateMutex,
+    KePulseEvent,
     KeInitializeEvent,
     KeSetEvent,
     KeResetEvent,

@@ -81,6 +81,20 @@ pub(crate) extern "win64" fn KeLeaveCriticalRegion() {
     }
 }
 
+/// Guarded regions keep off special kernel APCs, too; none come here.
+pub(crate) extern "win64" fn KeEnterGuardedRegion() {
+    let current = called("KeEnterGuardedRegion", APC_LEVEL);
+    current.critical_regions.set(current.critical_regions.get() + 1);
+}
+
+pub(crate) extern "win64" fn KeLeaveGuardedRegion() {
+    let current = called("KeLeaveGuardedRegion", APC_LEVEL);
+    match current.critical_regions.get().checked_sub(1) {
+        Some(depth) => current.critical_regions.set(depth),
+        None => violate(Rule::Lock, "KeLeaveGuardedRegion without KeEnterGuardedRegion"),
+    }
+}
+
 pub(crate) extern "win64" fn KeAreApcsDisabled() -> u8 {
     u8::from(called("KeAreApcsDisabled", DISPATCH_LEVEL).critical_regions.get() != 0)
 }
@@ -90,6 +104,8 @@ pub(crate) extern "win64" fn KeAreAllApcsDisabled() -> u8 {
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    KeEnterGuardedRegion,
+    KeLeaveGuardedRegion,
     KeGetCurrentIrql,
     KfRaiseIrql,
     KeRaiseIrqlToDpcLevel,

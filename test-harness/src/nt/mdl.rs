@@ -353,6 +353,20 @@ pub(crate) extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: &MDL) {
 /// Where user addresses end (MmUserProbeAddress).
 pub(crate) const USER_PROBE_ADDRESS: usize = 0x7fff_ffff_0000;
 
+/// MmHighestUserAddress and MmSystemRangeStart: the last user address, and the first of the system's.
+const HIGHEST_USER_ADDRESS: usize = USER_PROBE_ADDRESS - 1;
+static USER_PROBE: usize = USER_PROBE_ADDRESS;
+static HIGHEST_USER: usize = HIGHEST_USER_ADDRESS;
+static SYSTEM_RANGE: usize = 0xffff_8000_0000_0000;
+
+pub(super) fn variables() -> [(&'static str, Export); 3] {
+    [
+        ("MmUserProbeAddress", Export::Data(&raw const USER_PROBE as usize)),
+        ("MmHighestUserAddress", Export::Data(&raw const HIGHEST_USER as usize)),
+        ("MmSystemRangeStart", Export::Data(&raw const SYSTEM_RANGE as usize)),
+    ]
+}
+
 /// What ProbeForRead and ProbeForWrite raise for a range, if anything. An empty one is not looked at.
 fn probe_user(call: &'static str, address: usize, length: usize, alignment: usize, access: Option<Access>) {
     called(call, super::types::APC_LEVEL);

@@ -7,6 +7,7 @@
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
 
 pub(crate) mod c_runtime;
+pub(crate) mod cancel_safe_queue;
 pub(crate) mod conversion;
 pub(crate) mod debug;
 pub(crate) mod dispatcher;
@@ -27,8 +28,11 @@ pub(crate) mod paging;
 pub mod pool;
 pub(crate) mod privilege;
 pub mod process;
+pub(crate) mod processor;
 pub mod registry;
+pub(crate) mod resource;
 pub(crate) mod runtime;
+pub(crate) mod shared_data;
 pub(crate) mod spin_lock;
 pub mod status;
 pub(crate) mod strings;
@@ -61,8 +65,9 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 27] = [
+        let modules: [&[(&'static str, Export)]; 29] = [
             c_runtime::EXPORTS,
+            cancel_safe_queue::EXPORTS,
             conversion::EXPORTS,
             debug::EXPORTS,
             dispatcher::EXPORTS,
@@ -83,6 +88,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
             privilege::EXPORTS,
             process::EXPORTS,
             registry::EXPORTS,
+            resource::EXPORTS,
             runtime::EXPORTS,
             spin_lock::EXPORTS,
             strings::EXPORTS,
@@ -91,7 +97,11 @@ fn table() -> &'static HashMap<&'static str, Export> {
             work::EXPORTS,
         ];
         let functions = modules.into_iter().flatten().copied();
-        let variables = object::type_variables().into_iter().chain(runtime::variables()).chain(exception::variables());
+        let variables = object::type_variables()
+            .into_iter()
+            .chain(runtime::variables())
+            .chain(exception::variables())
+            .chain(mdl::variables());
         functions.chain(variables).collect()
     })
 }

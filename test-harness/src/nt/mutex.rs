@@ -102,6 +102,11 @@ pub(crate) extern "win64" fn KeReleaseGuardedMutex(mutex: &FAST_MUTEX) {
     ExReleaseFastMutex(mutex);
 }
 
+pub(crate) extern "win64" fn KeTryToAcquireGuardedMutex(mutex: &FAST_MUTEX) -> u8 {
+    called("KeTryToAcquireGuardedMutex", APC_LEVEL);
+    ExTryToAcquireFastMutex(mutex)
+}
+
 /// Set once rundown has begun; the rest of the count is then the address of the waiter's block.
 const RUNNING_DOWN: usize = 1;
 /// One reference.
@@ -218,6 +223,7 @@ pub(crate) extern "win64" fn IoReleaseRemoveLockAndWaitEx(lock: &IO_REMOVE_LOCK,
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    KeTryToAcquireGuardedMutex,
     ExInitializeFastMutex,
     ExAcquireFastMutex,
     ExReleaseFastMutex,

@@ -15,10 +15,11 @@ use super::types::{
     CLIENT_ID, DISPATCH_LEVEL, EPROCESS, ETHREAD, HANDLE, HIGH_LEVEL, IRP, NTSTATUS, PASSIVE_LEVEL, PEPROCESS,
     PETHREAD, PROCESS_OBJECT, PVOID, THREAD_OBJECT,
 };
-use crate::guard::{callout, escape};
+use crate::guard::{callout, escape, violate};
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::thread::{self, current};
+use crate::violation::Rule;
 
 /// Identifiers of processes and threads, and the numbers spin locks know owners by: multiples of 4, unique in this host process.
 static NEXT_ID: AtomicUsize = AtomicUsize::new(4);
@@ -26,6 +27,9 @@ static NEXT_ID: AtomicUsize = AtomicUsize::new(4);
 fn next_id() -> usize {
     NEXT_ID.fetch_add(4, Ordering::Relaxed)
 }
+
+/// The priority of threads that nobody has given another.
+const NORMAL_PRIORITY: i32 = 8;
 
 /// What kind of process it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +131,7 @@ impl Processes {
         let thread = Arc::new(Thread { id: next_id(), process: process.clone(), body });
         initialize_header(&thread.header().Header, THREAD_OBJECT, size_of::<ETHREAD>(), 0);
         thread.header().UniqueThreadId.set(thread.id);
+        thread.header().Priority.set(NORMAL_PRIORITY);
         thread.header().Process.set(process.body());
         self.threads.lock().insert(body, thread.clone());
         Some(thread)
@@ -247,6 +252,68 @@ pub(crate) extern "win64" fn KeQueryActiveProcessorCountEx(_group: u16) -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
+pub(crate) extern "win64" fn KeQueryActiveProcessorCount(affinity: Option<&std::cell::Cell<usize>>) -> u32 {
+    called("KeQueryActiveProcessorCount", HIGH_LEVEL);
+    if let Some(affinity) = affinity {
+        affinity.set(KeQueryActiveProcessors());
+    }
+    KeQueryActiveProcessorCountEx(0)
+}
+
+pub(crate) extern "win64" fn KeQueryActiveProcessors() -> usize {
+    called("KeQueryActiveProcessors", HIGH_LEVEL);
+    let count = KeQueryActiveProcessorCountEx(0).min(usize::BITS);
+    usize::MAX >> (usize::BITS - count.max(1))
+}
+
+pub(crate) extern "win64" fn KeQueryMaximumProcessorCount() -> u32 {
+    called("KeQueryMaximumProcessorCount", HIGH_LEVEL);
+    KeQueryActiveProcessorCountEx(0)
+}
+
+pub(crate) extern "win64" fn KeQueryMaximumProcessorCountEx(group: u16) -> u32 {
+    called("KeQueryMaximumProcessorCountEx", HIGH_LEVEL);
+    KeQueryActiveProcessorCountEx(group)
+}
+
+pub(crate) extern "win64" fn PsGetThreadId(thread: &ETHREAD) -> HANDLE {
+    called("PsGetThreadId", HIGH_LEVEL);
+    thread.UniqueThreadId.get()
+}
+
+pub(crate) extern "win64" fn IoThreadToProcess(thread: &ETHREAD) -> PEPROCESS {
+    called("IoThreadToProcess", HIGH_LEVEL);
+    thread.Process.get()
+}
+
+pub(crate) extern "win64" fn PsIsSystemThread(thread: &ETHREAD) -> u8 {
+    let current = called("PsIsSystemThread", HIGH_LEVEL);
+    u8::from(thread.Process.get() == current.kernel.processes.system(&current.kernel).body())
+}
+
+/// The processor mode that the system call came from which the thread is in: a user's process has none other here.
+pub(crate) extern "win64" fn ExGetPreviousMode() -> i8 {
+    let current = called("ExGetPreviousMode", PASSIVE_LEVEL);
+    match current.thread.process.kind {
+        ProcessKind::System => super::types::KERNEL_MODE,
+        ProcessKind::User { .. } => super::types::USER_MODE,
+    }
+}
+
+/// Threads of the host have its own priorities: what a driver wants is noted, and told.
+pub(crate) extern "win64" fn KeSetPriorityThread(thread: &ETHREAD, priority: i32) -> i32 {
+    called("KeSetPriorityThread", PASSIVE_LEVEL);
+    if !(1..=31).contains(&priority) {
+        violate(Rule::Object, format!("KeSetPriorityThread: {priority} is no priority (1 to 31)"));
+    }
+    thread.Priority.replace(priority)
+}
+
+pub(crate) extern "win64" fn KeQueryPriorityThread(thread: &ETHREAD) -> i32 {
+    called("KeQueryPriorityThread", PASSIVE_LEVEL);
+    thread.Priority.get()
+}
+
 /// The process whose thread issued a packet.
 fn requestor(irp: &IRP) -> Option<Arc<Process>> {
     let thread = current().kernel.processes.find_thread(irp.Thread.get())?;
@@ -273,6 +340,16 @@ pub(crate) extern "win64" fn IoIs32bitProcess(irp: Option<&IRP>) -> u8 {
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    KeQueryActiveProcessorCount,
+    KeQueryActiveProcessors,
+    KeQueryMaximumProcessorCount,
+    KeQueryMaximumProcessorCountEx,
+    PsGetThreadId,
+    IoThreadToProcess,
+    PsIsSystemThread,
+    ExGetPreviousMode,
+    KeSetPriorityThread,
+    KeQueryPriorityThread,
     PsCreateSystemThread,
     PsTerminateSystemThread,
     PsGetCurrentProcessId,

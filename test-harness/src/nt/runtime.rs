@@ -141,7 +141,7 @@ pub(crate) extern "win64" fn missing_import(name: *const u8, length: usize) -> !
 }
 
 /// Windows 10 22H2.
-const VERSION: (u32, u32, u32) = (10, 0, 19045);
+pub(super) const VERSION: (u32, u32, u32) = (10, 0, 19045);
 /// NTDDI_WIN10_VB and OSVERSION_MASK: what 2004 and its updates report.
 const NTDDI_VERSION: u32 = 0x0A00_0008;
 

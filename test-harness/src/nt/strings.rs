@@ -35,7 +35,7 @@ pub(super) fn byte(at: *const u8) -> u8 {
     unsafe { at.read() }
 }
 
-pub(super) fn put(at: *mut u16, value: u16) {
+pub(crate) fn put(at: *mut u16, value: u16) {
     // SAFETY: as for `unit`.
     unsafe { at.write_unaligned(value) };
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // lends local structures to kernel functions
 
 mod deferred_calls;
+mod documented;
 mod irql_table;
 mod memory_lists;
 

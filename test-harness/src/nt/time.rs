@@ -16,7 +16,7 @@ const SIMULATIONS_BEGIN: i64 = 132_223_104_000_000_000;
 /// Ticks of the performance counter a second: as current Windows has it.
 const PERFORMANCE_FREQUENCY: i64 = 10_000_000;
 /// 15.625 ms, the clock interrupt's usual period.
-const TIME_INCREMENT: u32 = 156_250;
+pub(super) const TIME_INCREMENT: u32 = 156_250;
 
 /// System time now. A simulation begins with the year 2020.
 pub(crate) fn system_time() -> i64 {
@@ -28,7 +28,7 @@ pub(crate) fn system_time() -> i64 {
 }
 
 /// Units of 100 ns since this process first asked, or its simulation began.
-fn interrupt_time() -> i64 {
+pub(super) fn interrupt_time() -> i64 {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = simulation::elapsed().unwrap_or_else(|| START.get_or_init(Instant::now).elapsed());
     i64::try_from(elapsed.as_nanos() / 100).unwrap_or(i64::MAX)

@@ -91,6 +91,17 @@ pub struct KSEMAPHORE {
     pub Limit: Cell<i32>,
 }
 
+/// A KMUTEX, too.
+#[repr(C)]
+pub struct KMUTANT {
+    pub Header: DISPATCHER_HEADER,
+    pub MutantListEntry: LIST_ENTRY,
+    /// The number of the thread that owns it, as spin locks hold it; 0 if it is free.
+    pub OwnerThread: Cell<usize>,
+    pub Abandoned: Cell<u8>,
+    pub ApcDisable: Cell<u8>,
+}
+
 #[repr(C)]
 pub struct KTIMER {
     pub Header: DISPATCHER_HEADER,
@@ -162,6 +173,7 @@ pub struct ETHREAD {
     pub Header: DISPATCHER_HEADER,
     pub UniqueThreadId: Cell<usize>,
     pub Process: Cell<PEPROCESS>,
+    pub Priority: Cell<i32>,
 }
 
 #[repr(C)]

@@ -77,7 +77,7 @@ pub(super) fn check_context(context: PVOID, call: &str) {
 }
 
 /// The process and thread whose security context a socket gets exist.
-fn check_owner(process: PVOID, call: &str) {
+pub(super) fn check_owner(process: PVOID, call: &str) {
     if !process.is_null() && kernel().objects.kind(process as usize) != Some(Kind::Process) {
         violate(Rule::Wsk(17), format!("{call}: {process:p} is no process"));
     }

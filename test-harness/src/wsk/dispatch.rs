@@ -14,6 +14,7 @@ use super::connection::{WskConnect, WskConnectEx, WskDisconnect, WskReceive, Wsk
 use super::control::WskControlSocket;
 use super::events::WskRelease;
 use super::listen::{WskAccept, WskInspectComplete, WskListen};
+use super::name::WskGetNameInfo;
 use super::socket::{Category, WskBind, WskGetLocalAddress, WskGetRemoteAddress};
 use crate::image::{Sealed, Thunks};
 
@@ -52,7 +53,7 @@ const STREAM: &[Function] = named![
     WskGetRemoteAddress,
     WskConnectEx,
 ];
-/// It looks up literals, not names of addresses.
+/// Its first word is the version.
 const PROVIDER: &[Function] = &[
     NO_FUNCTION,
     ("WskSocket", WskSocket as *const ()),
@@ -60,7 +61,7 @@ const PROVIDER: &[Function] = &[
     ("WskControlClient", WskControlClient as *const ()),
     ("WskGetAddressInfo", WskGetAddressInfo as *const ()),
     ("WskFreeAddressInfo", WskFreeAddressInfo as *const ()),
-    NO_FUNCTION,
+    ("WskGetNameInfo", WskGetNameInfo as *const ()),
 ];
 
 /// Every function in the tables.

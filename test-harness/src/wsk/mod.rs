@@ -11,6 +11,7 @@ mod control;
 mod dispatch;
 mod events;
 mod listen;
+mod name;
 mod operation;
 mod registration;
 mod socket;

@@ -27,6 +27,8 @@ typedef struct _ADDRINFOEX {
 
 typedef NTSTATUS(NTAPI *GET_ADDRESS_INFO)(PVOID Client, PUNICODE_STRING Node, PUNICODE_STRING Service, ULONG NameSpace,
     GUID *Provider, ADDRINFOEX *Hints, ADDRINFOEX **Result, PEPROCESS Process, PETHREAD Thread, PIRP Irp);
+typedef NTSTATUS(NTAPI *GET_NAME_INFO)(PVOID Client, SOCKADDR_IN *Address, ULONG Length, PUNICODE_STRING Node,
+    PUNICODE_STRING Service, ULONG Flags, PEPROCESS Process, PETHREAD Thread, PIRP Irp);
 typedef VOID(NTAPI *FREE_ADDRESS_INFO)(PVOID Client, ADDRINFOEX *Info);
 
 /* A socket, or no socket yet: what an operation waits with. */
@@ -220,7 +222,14 @@ static NTSTATUS Resolve(PCSTR Host, USHORT Port, SOCKADDR_IN *Out) {
                     Provider.Client, &Node, &Service, 0, NULL, &Hints, &Found, NULL, NULL, Waits->Irp),
                 NULL);
         if (NT_SUCCESS(Status)) {
+            WCHAR Text[32];
+            UNICODE_STRING Back = {0, sizeof(Text), Text};
             *Out = *Found->Address;
+            Status = Wait(Waits,
+                ((GET_NAME_INFO)Provider.Dispatch->WskGetNameInfo)(
+                    Provider.Client, Out, sizeof(*Out), &Back, &Service, 0, NULL, NULL, Waits->Irp),
+                NULL);
+            DbgPrint("connecting to %wZ, port %wZ\n", &Back, &Service);
             ((FREE_ADDRESS_INFO)Provider.Dispatch->WskFreeAddressInfo)(Provider.Client, Found);
         }
         RtlFreeUnicodeString(&Node);

@@ -2,5 +2,6 @@
 
 mod bed;
 mod exceptions;
+mod exports;
 mod pnp;
 mod wsk;

@@ -129,5 +129,7 @@ fn use_the_driver(machine: &Machine) {
     drop(process);
     let unloaded = machine.unload(&driver);
     assert_eq!(unloaded, Ok(Unload::Done), "{:?}", machine.violation());
-    assert!(machine.debug_output().concat().starts_with("accepted from 127.0.0.1\n"));
+    let said = machine.debug_output().concat();
+    assert!(said.starts_with("accepted from 127.0.0.1\n"), "{said}");
+    assert!(said.contains(&format!("connecting to 127.0.0.1, port {port}\n")), "{said}");
 }

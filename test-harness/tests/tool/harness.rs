@@ -7,8 +7,11 @@ use driver_build::{Arch, CDriver, DriverModel};
 use san_proxy::sanctl::{FAILED, USAGE};
 
 fn minimal(name: &str, model: DriverModel) -> PathBuf {
-    let source =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("driver-build/tests/drivers").join(name).with_extension("c");
+    build("driver-build/tests/drivers", name, model)
+}
+
+fn build(folder: &str, name: &str, model: DriverModel) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name).with_extension("c");
     let driver = CDriver { name: name.to_owned(), sources: vec![source], model, arch: Arch::X64 };
     driver_build::build_c(&driver, &driver_build::output_root().join("test-drivers")).expect("the driver builds").image
 }
@@ -20,13 +23,33 @@ fn a_driver_is_loaded_and_unloaded() {
         ("kmdf_minimal", DriverModel::Kmdf, "", "it has no unload routine\n"),
     ] {
         let image = minimal(name, model);
-        let ran = harness(&["run", image.to_str().unwrap()]);
+        let ran = harness(&["run", "--seconds", "0.1", image.to_str().unwrap()]);
         assert_eq!(ran.errors, "");
         let output = ran.done();
         assert!(output.starts_with(&image.display().to_string()), "{output}");
         assert!(output.contains(" imports, 0 missing\n"), "{output}");
         assert!(output.contains(printed), "{output}");
         assert!(output.ends_with(end), "{output}");
+    }
+}
+
+#[test]
+fn a_driver_of_plug_and_play_gets_a_device() {
+    let image = build("tests/drivers", "kmdf_pnp", DriverModel::Kmdf);
+    let output = harness(&["run", "--seconds", "0.1", image.to_str().unwrap()]).done();
+    let order = [
+        "loaded: its entry point returned STATUS_SUCCESS",
+        "  debug: prepare hardware",
+        "  debug: D0 entry",
+        "a root device was added and started",
+        "  debug: D0 exit",
+        "the device was removed",
+        "unloaded: nothing left behind",
+    ];
+    let mut rest = output.as_str();
+    for line in order {
+        let at = rest.find(line).unwrap_or_else(|| panic!("{line}: {output}"));
+        rest = &rest[at..];
     }
 }
 
