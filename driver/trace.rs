@@ -127,9 +127,14 @@ pub(crate) fn native_listener_opened(family: ADDRESS_FAMILY) {
     tell!("NativeListenerOpened", Information, DRIVER, at most MANY, "Family": Family(family),);
 }
 
-/// A native listener is closed, or could not be opened.
-pub(crate) fn native_listener_closed(family: ADDRESS_FAMILY, status: NtStatus) {
-    tell!("NativeListenerClosed", Warning, DRIVER, at most FEW,
+/// A native listener is closed, for the driver is being unloaded.
+pub(crate) fn native_listener_closed(family: ADDRESS_FAMILY) {
+    tell!("NativeListenerClosed", Information, DRIVER, at most MANY, "Family": Family(family),);
+}
+
+/// A native listener could not be opened, or has been lost.
+pub(crate) fn native_listener_failed(family: ADDRESS_FAMILY, status: NtStatus) {
+    tell!("NativeListenerFailed", Warning, DRIVER, at most FEW,
         "Family": Family(family), "Status": Status(status),);
 }
 

@@ -291,7 +291,8 @@ impl NativeListener {
     fn settle(&'static self, state: State, result: Result<(), NtStatus>) {
         match result {
             Ok(()) => trace::native_listener_opened(self.family),
-            Err(status) => trace::native_listener_closed(self.family, status),
+            Err(_) if self.inner.lock().ending => trace::native_listener_closed(self.family),
+            Err(status) => trace::native_listener_failed(self.family, status),
         }
         let (waiting, provider) = {
             let mut inner = self.inner.lock();

@@ -1,16 +1,23 @@
-//! The driver's events, as a tracing session gets them.
+//! The driver's events, as a tracing session gets them. Each is held to what `docs/events.md` says of it.
+
+#[path = "../../driver-build/tests/package/events_page.rs"]
+mod events_page;
 
 use crate::san::support::{Receiver, bed, bound, builder, connected_to, free_port, listening, session};
 use crate::san::wire_peer::{FOREIGN, Neighbours, Role, WirePeer};
 use crate::support::{
     Bed, PATIENCE, closed_port, connected, eventually, host_connect, image, listening as stream_listening, status,
 };
+use events_page::Row;
 use san_protocol::NtStatus;
 use san_protocol::wire::MessageType;
-use san_proxy::{AddressFamily, Memory, MemoryRights, SanEndpoint, StreamConnection};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use san_proxy::{AddressFamily, Backlog, EndpointScope, Memory, MemoryRights, SanEndpoint, StreamConnection};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::LazyLock;
 use test_harness::nt::etw::trace_logging::{Decoded, Field, decode};
-use test_harness::nt::etw::{Enabling, TraceSession};
+use test_harness::nt::etw::{Enabling, Event, TraceSession};
 use test_harness::nt::registry::Value;
 use test_harness::nt::types::GUID;
 use test_harness::{LoadError, Machine};
@@ -27,9 +34,19 @@ const ENDPOINT: u64 = 0x2;
 const CONNECTION: u64 = 0x4;
 const LIMIT: u64 = 0x40;
 
+/// All that the session has got. Level, keyword and fields of each are those of the page.
 fn decoded(session: &TraceSession) -> Vec<Decoded> {
-    let all = session.events();
-    all.iter().map(|event| decode(event).unwrap_or_else(|error| panic!("{event:?}: {error:?}"))).collect()
+    static PAGE: LazyLock<BTreeMap<String, Row>> = LazyLock::new(events_page::rows);
+    let decode = |event: &Event| {
+        let decoded = decode(event).unwrap_or_else(|error| panic!("{event:?}: {error:?}"));
+        let row = PAGE.get(&decoded.name).unwrap_or_else(|| panic!("the page has no {}", decoded.name));
+        assert_eq!((event.level, event.keyword), (row.level, row.keyword), "{decoded}");
+        let suppressed = row.most.map(|_| "Suppressed");
+        let fields = row.fields.iter().map(String::as_str).chain(suppressed);
+        assert!(fields.eq(decoded.fields.iter().map(|(name, _)| name.as_str())), "{decoded}");
+        decoded
+    };
+    session.events().iter().map(decode).collect()
 }
 
 /// The events of this name.
@@ -56,7 +73,7 @@ fn remote(event: &Decoded) -> SocketAddr {
     }
 }
 
-fn told(event: &Decoded) -> NtStatus {
+fn told_status(event: &Decoded) -> NtStatus {
     match event.field("Status") {
         Some(Field::Status(status)) => NtStatus(*status),
         other => panic!("{other:?}"),
@@ -94,14 +111,14 @@ fn a_load_and_a_capture_that_fail_say_why() {
     let machine = Machine::builder().parameter("sanwsk", "Routes", Value::List(vec!["no route".into()])).build();
     let trace = tracing(&machine, INFORMATION);
     assert!(matches!(machine.load(image(), "sanwsk"), Err(LoadError::Entry(_))));
-    assert_eq!(told(&only(&trace, "DriverLoadFailed")), NtStatus::INVALID_PARAMETER);
+    assert_eq!(told_status(&only(&trace, "DriverLoadFailed")), NtStatus::INVALID_PARAMETER);
     assert!(machine.violation().is_none(), "the provider is not left behind");
 
     let machine = Machine::new();
     machine.network().fail_capture(Some(NtStatus::NOINTERFACE.0));
     let trace = tracing(&machine, INFORMATION);
     let bed = Bed::on(machine);
-    assert_eq!(told(&only(&trace, "ProviderFailed")), NtStatus::NOINTERFACE);
+    assert_eq!(told_status(&only(&trace, "ProviderFailed")), NtStatus::NOINTERFACE);
     bed.finish();
 }
 
@@ -150,7 +167,7 @@ fn a_connect_that_fails_names_its_cause() {
     assert_eq!(status(stream.connect(nowhere, Some(PATIENCE))), NtStatus::CONNECTION_REFUSED);
     let failed = only(&trace, "ConnectFailed");
     assert_eq!(failed.text("Cause"), Some("the machine refused the TCP connection: nobody listens at its port"));
-    assert_eq!((remote(&failed), told(&failed)), (nowhere, NtStatus::CONNECTION_REFUSED));
+    assert_eq!((remote(&failed), told_status(&failed)), (nowhere, NtStatus::CONNECTION_REFUSED));
     drop(trace);
 
     // The other machine runs a SAN provider, and nobody listens at the SAN port.
@@ -161,7 +178,7 @@ fn a_connect_that_fails_names_its_cause() {
     assert_eq!(status(connector.connect(nobody, Some(PATIENCE))), NtStatus::IO_TIMEOUT, "what the caller is told");
     let failed = only(&trace, "ConnectFailed");
     assert_eq!(failed.text("Cause"), Some("nobody listens at the SAN address and port"), "what the trace knows");
-    assert_eq!((remote(&failed), told(&failed)), (nobody, NtStatus::IO_TIMEOUT));
+    assert_eq!((remote(&failed), told_status(&failed)), (nobody, NtStatus::IO_TIMEOUT));
     let refused = only(&trace, "PeerRefused");
     assert_eq!(refused.text("Why"), Some("nobody listens at the SAN address and port"));
     drop((stream, listener, connector, provider));
@@ -274,33 +291,114 @@ fn a_limit_that_is_hit_is_told_by_its_registry_value() {
     bed.finish();
 }
 
+/// Has something happen that is told at most so often a second, until some of it was left out: what was told and what was counted
+/// instead is all of it.
+#[track_caller]
+fn limited(trace: &TraceSession, name: &str, mut happens: impl FnMut(), happened: impl Fn() -> u64) {
+    let most = u64::from(events_page::rows()[name].most.expect("it is limited"));
+    let left_out = |events: &[Decoded]| -> u64 { events.iter().filter_map(|event| event.number("Suppressed")).sum() };
+    // More than a second may have; they may fall into several.
+    (0..2 * most).for_each(|_| happens());
+    let mut told = Vec::new();
+    eventually("what was left out is counted", || {
+        happens();
+        told = named(trace, name);
+        left_out(&told) > 0 && told.len() as u64 + left_out(&told) == happened()
+    });
+    let times = trace.events();
+    let seconds = times[times.len() - 1].time.as_secs() - times[0].time.as_secs() + 1;
+    // Who has been told to go ahead may be late, and be counted in the next second.
+    assert!(told.len() as u64 <= most * (seconds + 1), "{} in {seconds} s", told.len());
+}
+
 #[test]
 fn what_a_caller_can_repeat_is_told_so_often_a_second_and_then_counted() {
-    const ASKED: usize = 500;
-    const FEW: usize = 32;
     let bed = Bed::with(builder().parameter("sanwsk", "MaxEndpointsPerHandle", Value::Number(1)));
-    let trace = tracing(&bed.machine, 3);
     let provider = bed.open();
-    let kept = StreamConnection::create(&provider, AddressFamily::INET).expect("an endpoint");
-    let ask = || assert!(StreamConnection::create(&provider, AddressFamily::INET).is_err());
-    (0..ASKED).for_each(|_| ask());
-    // They may have fallen into several seconds; each has at most so many.
-    let mut asked = ASKED;
-    eventually("another second has begun", || {
-        ask();
-        asked += 1;
-        named(&trace, "LimitHit").last().and_then(|event| event.number("Suppressed")).is_some_and(|count| count > 0)
-    });
-    let hits = named(&trace, "LimitHit");
-    let suppressed: u64 = hits.iter().filter_map(|event| event.number("Suppressed")).sum();
-    assert_eq!(hits.len() as u64 + suppressed, asked as u64, "what was not told was counted");
-    let mut seconds = std::collections::BTreeMap::<u64, usize>::new();
-    for event in trace.events() {
-        *seconds.entry(event.time.as_secs()).or_default() += 1;
-    }
-    assert!(seconds.values().all(|&count| count <= FEW), "{seconds:?}");
+    let create = || StreamConnection::create(&provider, AddressFamily::INET);
+    let trace = tracing(&bed.machine, 4);
+    let created = Cell::new(0);
+    let make_one = || {
+        drop(create().expect("an endpoint"));
+        created.set(created.get() + 1);
+    };
+    limited(&trace, "EndpointCreated", make_one, || created.get());
+    drop(trace);
+
+    let trace = tracing(&bed.machine, 3);
+    let kept = create().expect("an endpoint");
+    let one_too_many = || assert!(create().is_err());
+    limited(&trace, "LimitHit", one_too_many, || provider.statistics().expect("statistics").limits_hit);
     drop((kept, provider));
     bed.finish();
+}
+
+#[test]
+fn what_a_peer_can_repeat_is_told_so_often_a_second_and_then_counted() {
+    let bed = bed();
+    let trace = tracing(&bed.machine, 3);
+    let provider = bed.open();
+    let (listener, address) = stream_listening(&provider, 1);
+    let waits = host_connect(address);
+    eventually("the backlog is full", || {
+        let listed = provider.endpoints(EndpointScope::OwnHandle).expect("a list");
+        listed.iter().any(|endpoint| endpoint.backlog == 1)
+    });
+    let knock = || drop(TcpStream::connect_timeout(&address, PATIENCE));
+    limited(&trace, "PeerRefused", knock, || provider.statistics().expect("statistics").stream_refused_backlog);
+    drop((listener, waits, provider));
+    bed.finish();
+}
+
+/// The names of all that the session has got.
+fn names(session: &TraceSession) -> BTreeSet<String> {
+    decoded(session).into_iter().map(|event| event.name).collect()
+}
+
+#[test]
+fn every_event_of_the_page_is_told_where_what_it_says_happens() {
+    let mut told = BTreeSet::new();
+    let machine = Machine::builder().parameter("sanwsk", "Routes", Value::List(vec!["no route".into()])).build();
+    let trace = tracing(&machine, VERBOSE);
+    assert!(machine.load(image(), "sanwsk").is_err());
+    told.extend(names(&trace));
+
+    let machine = Machine::new();
+    machine.network().fail_capture(Some(NtStatus::NOINTERFACE.0));
+    let trace = tracing(&machine, VERBOSE);
+    Bed::on(machine).finish();
+    told.extend(names(&trace));
+
+    let port = free_port();
+    let native = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let machine = builder()
+        .parameter("sanwsk", "NativePort", Value::Number(port.into()))
+        .parameter("sanwsk", "MaxRegionsPerHandle", Value::Number(2))
+        .build();
+    let trace = tracing(&machine, VERBOSE);
+    let bed = Bed::on(machine);
+    bed.wait_for_provider();
+    let provider = bed.open();
+    let (connector, mut acceptor) = session(&provider, 1, 8);
+    connector.endpoint.send(b"message").expect("sends");
+    acceptor.next(0);
+    let too_many = connector.endpoint.register(Memory::new(8), MemoryRights::BOTH);
+    assert_eq!(status(too_many.map(drop)), NtStatus::INSUFFICIENT_RESOURCES);
+    // Nobody listens at that SAN port: the connector's side fails, the listening machine refuses.
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    assert!(bound(&provider).0.connect(nobody, Some(PATIENCE)).is_err());
+    WirePeer::connect(native).send(b"GET / HTTP/1.1\r\n\r\n");
+    // Somebody else has the native port of the other family.
+    let taken = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).expect("the port is free");
+    let other = SanEndpoint::create(&provider, AddressFamily::INET6).expect("an endpoint");
+    other.bind(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))).expect("binds");
+    assert_eq!(status(other.listen(Backlog(1))), NtStatus::ADDRESS_ALREADY_EXISTS);
+    assert_eq!(told_status(&only(&trace, "NativeListenerFailed")), NtStatus::ADDRESS_ALREADY_EXISTS);
+    eventually("the violation is told", || !named(&trace, "ProtocolViolation").is_empty());
+    drop((connector, acceptor, other, taken, provider));
+    bed.finish();
+    told.extend(names(&trace));
+    assert_eq!(told, events_page::rows().into_keys().collect());
 }
 
 #[test]
@@ -318,9 +416,9 @@ fn nothing_is_told_unless_somebody_asks_and_only_what_is_asked_for() {
     both.enable(SANWSK, Enabling { level: INFORMATION, match_any: 0, match_all: ENDPOINT | CONNECTION });
     life();
     eventually("its life is over", || !named(&endpoints, "EndpointGone").is_empty());
-    let names = |session| decoded(session).into_iter().map(|event| event.name).collect::<Vec<_>>();
-    assert_eq!(names(&endpoints), ["EndpointCreated", "EndpointNamed", "EndpointClosing", "EndpointGone"]);
-    assert_eq!(names(&connections), ["Connecting", "Connected"]);
+    let in_order = |session| decoded(session).into_iter().map(|event| event.name).collect::<Vec<_>>();
+    assert_eq!(in_order(&endpoints), ["EndpointCreated", "EndpointNamed", "EndpointClosing", "EndpointGone"]);
+    assert_eq!(in_order(&connections), ["Connecting", "Connected"]);
     assert!(both.events().is_empty(), "no event has both keywords");
     assert!(all.events().is_empty(), "a level below everything");
     endpoints.disable();

@@ -2,6 +2,7 @@
 //! folder as a whole.
 
 mod events;
+mod events_page;
 mod image;
 mod inf;
 mod parameters;

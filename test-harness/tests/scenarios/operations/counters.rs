@@ -30,6 +30,16 @@ fn load(thread: usize) -> (usize, usize) {
     (40 + 7 * thread, 100 + 913 * thread)
 }
 
+/// Sends of a handle's streams, their bytes, receives, their bytes.
+fn streams_of(handle: &HandleEntry) -> [u64; 4] {
+    [handle.stream_sends, handle.stream_bytes_sent, handle.stream_receives, handle.stream_bytes_received]
+}
+
+/// Messages that a handle's SAN endpoints have sent, their bytes, messages received, their bytes.
+fn messages_of(handle: &HandleEntry) -> [u64; 4] {
+    [handle.messages_sent, handle.bytes_sent, handle.messages_received, handle.bytes_received]
+}
+
 #[test]
 fn totals_are_the_sums_of_what_many_threads_did() {
     const THREADS: usize = 4;
@@ -92,19 +102,15 @@ fn totals_are_the_sums_of_what_many_threads_did() {
     let messages: u64 = (0..THREADS).map(|thread| load(thread).0 as u64).sum();
     let bytes: u64 = (0..THREADS).map(|thread| (load(thread).0 * load(thread).1) as u64).sum();
     let now = statistics(&provider);
-    assert_eq!((now.stream_sends, now.stream_bytes_sent), (messages, bytes));
-    assert_eq!((now.stream_receives, now.stream_bytes_received), (messages, bytes));
-    assert_eq!((now.messages_sent, now.bytes_sent), (messages, bytes));
-    assert_eq!((now.messages_received, now.bytes_received), (messages, bytes));
+    let both_ways = [messages, bytes, messages, bytes];
+    assert_eq!([now.stream_sends, now.stream_bytes_sent, now.stream_receives, now.stream_bytes_received], both_ways);
+    assert_eq!([now.messages_sent, now.bytes_sent, now.messages_received, now.bytes_received], both_ways);
     let all = THREADS as u64;
     assert_eq!((now.stream_connects, now.stream_accepts, now.connects, now.accepts), (all, all, all, all));
     assert_eq!((now.stream_connect_failures, now.connect_failures, now.limits_hit), (0, 0, 0));
     assert_eq!((now.stream_connections, now.stream_listeners, now.san_endpoints, now.handles), (8, 1, 9, 1));
     let handle = provider.handle().expect("the handle");
-    assert_eq!((handle.stream_sends, handle.stream_bytes_sent), (messages, bytes));
-    assert_eq!((handle.stream_receives, handle.stream_bytes_received), (messages, bytes));
-    assert_eq!((handle.messages_sent, handle.bytes_sent), (messages, bytes));
-    assert_eq!((handle.messages_received, handle.bytes_received), (messages, bytes));
+    assert_eq!((streams_of(&handle), messages_of(&handle)), (both_ways, both_ways));
     assert_eq!((handle.endpoints, handle.regions, handle.pinned_bytes), (18, now.regions, now.pinned_bytes));
     // And each endpoint has its share.
     for (thread, ((stream, accepted), (session, acceptor))) in streams.iter().zip(&sessions).enumerate() {
@@ -164,9 +170,9 @@ fn works(bed: &Bed, thread: usize, watched: &AtomicBool) -> (u64, Done) {
         done = [round * count, round * count * length, round * count, round * count * 3];
         // A number of what is over is there to be seen, by whoever asks.
         let own = provider.handle().expect("the handle");
-        assert_eq!([own.messages_sent, own.bytes_sent, own.stream_sends, own.stream_bytes_sent], done);
-        let received = [own.messages_received, own.bytes_received, own.stream_receives, own.stream_bytes_received];
-        assert_eq!(received, done);
+        let [messages, bytes, sends, stream_bytes] = done;
+        assert_eq!(messages_of(&own), [messages, bytes, messages, bytes]);
+        assert_eq!(streams_of(&own), [sends, stream_bytes, sends, stream_bytes]);
         assert_eq!((own.endpoints, own.regions), (5, 2));
     }
     let id = provider.handle().expect("the handle").handle;
@@ -182,7 +188,7 @@ fn works(bed: &Bed, thread: usize, watched: &AtomicBool) -> (u64, Done) {
 fn each_handle_has_what_its_own_process_did_and_the_device_has_the_sum() {
     const THREADS: usize = 4;
     let bed = bed();
-    let watcher = bed.open();
+    let observer = bed.open();
     let watched = AtomicBool::new(false);
     let in_use = |entry: &&HandleEntry| entry.stream_sends > 0;
     let (listed, done): (Vec<HandleEntry>, Vec<(u64, Done)>) = thread::scope(|scope| {
@@ -199,7 +205,7 @@ fn each_handle_has_what_its_own_process_did_and_the_device_has_the_sum() {
         let mut listed = Vec::new();
         eventually("all have done their work", || {
             drop(bed.open());
-            listed = watcher.handles().expect("a list");
+            listed = observer.handles().expect("a list");
             let ids: BTreeSet<_> = listed.iter().map(|entry| entry.handle).collect();
             assert_eq!(ids.len(), listed.len());
             listed.iter().map(|entry| entry.stream_receives).sum::<u64>() == all
@@ -215,13 +221,13 @@ fn each_handle_has_what_its_own_process_did_and_the_device_has_the_sum() {
     let processes: BTreeSet<_> = listed.iter().filter(in_use).map(|entry| entry.process).collect();
     assert_eq!(processes.len(), THREADS, "each handle is its own process'");
     let sum = |number: usize| done.iter().map(|(_, done)| done[number]).sum::<u64>();
-    let now = statistics(&watcher);
+    let now = statistics(&observer);
     assert_eq!(
         [now.messages_sent, now.bytes_sent, now.stream_sends, now.stream_bytes_sent],
         [sum(0), sum(1), sum(2), sum(3)]
     );
-    assert_eq!(watcher.handles().expect("a list").len(), 1, "a closed handle is not listed");
-    drop(watcher);
+    assert_eq!(observer.handles().expect("a list").len(), 1, "a closed handle is not listed");
+    drop(observer);
     bed.finish();
 }
 
