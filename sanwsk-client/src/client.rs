@@ -8,8 +8,8 @@ use crate::shared::Shared;
 use core::ptr;
 use san_protocol::NtStatus;
 
-/// A client of the interface, to which endpoints belong. When it is dropped they are closed, and what is under way for
-/// them is cancelled; a driver that is to be unloaded waits for that by [`Client::close`].
+/// A client of the interface, to which endpoints belong. When it is dropped they are closed, and what is under way for them is
+/// cancelled, but nothing can wait for that: before a driver is unloaded it ends each client by [`Client::close`].
 pub struct Client {
     core: Shared<Core>,
     /// For its end; taken then.

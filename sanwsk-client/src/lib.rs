@@ -2,23 +2,26 @@
 //! `include/sanwsk_kernel.h`) with owned endpoints and futures.
 //!
 //! ```ignore
-//! async fn greet(client: &Client, peer: SocketAddr) -> Result<(), NtStatus> {
+//! async fn ask(client: &Client, peer: SocketAddr) -> Result<(u32, Buffer), NtStatus> {
 //!     let stream = client.create::<Connection>(Family::of(&peer))?;
 //!     stream.connect(peer, None).await?;
-//!     let (sent, _buffer) = stream.send(Buffer::of(b"hello\n")?, 0..6).await;
+//!     let (sent, buffer) = stream.send(Buffer::of(b"hello\n")?, 0..6).await;
 //!     sent?;
-//!     stream.disconnect(How::Graceful).await
+//!     let (received, buffer) = stream.receive(buffer, 0..6).await;
+//!     stream.disconnect(How::Graceful).await?;
+//!     Ok((received?, buffer))
 //! }
 //! ```
 //!
 //! An [`Interface`] is had at PASSIVE_LEVEL. A [`Client`] of it has endpoints, each of a kind: [`Connection`], [`Listener`], [`San`].
-//! What takes its time is a future, which any executor may poll; [`spawn`] needs no thread: it goes on with a future
-//! wherever what it waits for completes.
+//! What takes its time is a future, which any executor may poll. [`spawn`] needs no thread: it goes on with a future
+//! wherever what it waits for completes. [`block_on`] waits on the caller's.
 //!
 //! # IRQL
 //!
-//! [`Interface::open`] and [`Client::close`] wait: PASSIVE_LEVEL. Everything else, polling and dropping too, may be done at IRQL <=
-//! DISPATCH_LEVEL, and nothing of it blocks. A spawned future is polled at IRQL <= DISPATCH_LEVEL: it touches no pageable memory.
+//! [`Interface::open`], [`Client::close`] and [`block_on`] wait: PASSIVE_LEVEL. Everything else, polling and dropping too, may be done
+//! at IRQL <= DISPATCH_LEVEL, and nothing of it blocks. A spawned future is polled at IRQL <= DISPATCH_LEVEL: it touches no pageable
+//! memory.
 //!
 //! # What is under way
 //!
@@ -29,10 +32,12 @@
 //!
 //! # Unloading
 //!
-//! Completions are code of the driver that uses this crate. Before it is unloaded it calls [`Client::close`], which returns when no
-//! completion runs any more, and none will.
+//! Completions are code of the driver that uses this crate. Before it is unloaded, and before it fails to load, it calls
+//! [`Client::close`] for each client that it has opened; that returns when none of the client's completions runs any more, and none
+//! will. A client that was dropped instead can no longer be waited for: drop one only in a driver that stays.
 #![no_std]
 
+mod blocking;
 mod buffer;
 mod client;
 mod endpoint;
@@ -42,7 +47,9 @@ mod san;
 mod shared;
 mod stream;
 mod task;
+mod waker;
 
+pub use blocking::block_on;
 pub use buffer::{Buffer, BufferRange};
 pub use client::Client;
 pub use endpoint::{Accepted, Addresses, Connects, Endpoint, Family, How, Kind, Listens};

@@ -1,12 +1,12 @@
 //! An executor without threads: a future goes on where it is woken, which is where what it waits for completes.
-#![allow(unsafe_code, reason = "makes wakers of references, and pins a future in pool")]
+#![allow(unsafe_code, reason = "pins a future in pool, and hands it from poller to poller")]
 
 use crate::shared::Shared;
+use crate::waker::{Wake, waker};
 use core::cell::UnsafeCell;
-use core::mem::ManuallyDrop;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU32, Ordering};
-use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use core::task::{Context, Poll, Waker};
 use san_protocol::NtStatus;
 
 /// Waits to be woken.
@@ -35,22 +35,24 @@ unsafe impl<F: Send> Sync for Task<F> {}
 /// `STATUS_INSUFFICIENT_RESOURCES`: no memory; the future is dropped.
 pub fn spawn<F: Future<Output = ()> + Send + 'static>(future: F) -> Result<(), NtStatus> {
     let task = Shared::try_new(Task { state: AtomicU32::new(WAITING), future: UnsafeCell::new(Some(future)) })?;
-    wake(&task);
+    Wake::wake(&task);
     Ok(())
 }
 
-/// Polls the task, or has its poller do so.
-fn wake<F: Future<Output = ()> + Send + 'static>(task: &Shared<Task<F>>) {
-    let woken = task.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
-        WAITING => Some(POLLED),
-        POLLED => Some(WOKEN),
-        _ => None,
-    });
-    if woken != Ok(WAITING) {
-        return;
+impl<F: Future<Output = ()> + Send + 'static> Wake for Task<F> {
+    /// Polls the task, or has its poller do so.
+    fn wake(task: &Shared<Self>) {
+        let woken = task.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
+            WAITING => Some(POLLED),
+            POLLED => Some(WOKEN),
+            _ => None,
+        });
+        if woken != Ok(WAITING) {
+            return;
+        }
+        let waker = waker(task.clone());
+        while poll(task, &waker) {}
     }
-    let waker = waker(task.clone());
-    while poll(task, &waker) {}
 }
 
 /// Polls once; whether to do so again.
@@ -73,50 +75,5 @@ fn poll<F: Future<Output = ()>>(task: &Task<F>, waker: &Waker) -> bool {
             }
             !waits
         }
-    }
-}
-
-fn waker<F: Future<Output = ()> + Send + 'static>(task: Shared<Task<F>>) -> Waker {
-    let raw = RawWaker::new(Shared::into_raw(task), Table::<F>::TABLE);
-    // SAFETY: the table's functions take the reference that it is made of.
-    unsafe { Waker::from_raw(raw) }
-}
-
-struct Table<F>(core::marker::PhantomData<F>);
-
-impl<F: Future<Output = ()> + Send + 'static> Table<F> {
-    const TABLE: &'static RawWakerVTable = &RawWakerVTable::new(Self::clone, Self::wake, Self::wake_by_ref, Self::drop);
-
-    /// The task of a waker, which keeps its reference.
-    ///
-    /// # Safety
-    ///
-    /// `raw` is of a waker of such a task.
-    unsafe fn borrow(raw: *const ()) -> ManuallyDrop<Shared<Task<F>>> {
-        // SAFETY: by this function's contract; the reference is not given back.
-        ManuallyDrop::new(unsafe { Shared::from_raw(raw) })
-    }
-
-    unsafe fn clone(raw: *const ()) -> RawWaker {
-        // SAFETY: a waker's own.
-        let task = unsafe { Self::borrow(raw) };
-        RawWaker::new(Shared::into_raw(Shared::clone(&task)), Self::TABLE)
-    }
-
-    unsafe fn wake(raw: *const ()) {
-        // SAFETY: a waker's own, which goes with this.
-        let task: Shared<Task<F>> = unsafe { Shared::from_raw(raw) };
-        wake(&task);
-    }
-
-    unsafe fn wake_by_ref(raw: *const ()) {
-        // SAFETY: a waker's own.
-        let task = unsafe { Self::borrow(raw) };
-        wake::<F>(&task);
-    }
-
-    unsafe fn drop(raw: *const ()) {
-        // SAFETY: a waker's own, which goes with this.
-        drop(unsafe { Shared::<Task<F>>::from_raw(raw) });
     }
 }

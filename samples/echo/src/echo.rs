@@ -1,7 +1,9 @@
 //! What it does, in safe code.
 
 use core::net::{Ipv4Addr, SocketAddr};
-use sanwsk_client::{Buffer, Client, Connection, Endpoint, Family, How, Listener, NtStatus, San, Undecided, spawn};
+use sanwsk_client::{
+    Buffer, Client, Connection, Endpoint, Family, How, Listener, NtStatus, San, Undecided, block_on, spawn,
+};
 
 /// Bytes that are taken at a time from a stream, and the longest message.
 const LENGTH: u32 = 1 << 20;
@@ -9,23 +11,27 @@ const LENGTH: u32 = 1 << 20;
 /// Connections that may wait.
 const BACKLOG: u32 = 50;
 
-/// Listens for both. IRQL = PASSIVE_LEVEL.
+/// Listens for both: then peers can connect. IRQL = PASSIVE_LEVEL.
 pub(crate) fn serve(client: &Client, port: u16) -> Result<(), NtStatus> {
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let streams = client.create::<Listener>(Family::of(&any))?;
     let sessions = client.create::<San>(Family::of(&any))?;
+    block_on(async {
+        streams.bind(any).await?;
+        streams.listen(BACKLOG).await?;
+        sessions.bind(any).await?;
+        sessions.listen(BACKLOG).await
+    })??;
     spawn(async move {
         // An error is the end of the listener, and of this.
-        let _ = take_streams(streams, any).await;
+        let _ = take_streams(streams).await;
     })?;
     spawn(async move {
-        let _ = take_sessions(sessions, any).await;
+        let _ = take_sessions(sessions).await;
     })
 }
 
-async fn take_streams(listener: Endpoint<Listener>, local: SocketAddr) -> Result<(), NtStatus> {
-    listener.bind(local).await?;
-    listener.listen(BACKLOG).await?;
+async fn take_streams(listener: Endpoint<Listener>) -> Result<(), NtStatus> {
     loop {
         let stream = listener.accept().await?.connection;
         // Where there is no memory for a further one, it is closed.
@@ -35,9 +41,7 @@ async fn take_streams(listener: Endpoint<Listener>, local: SocketAddr) -> Result
     }
 }
 
-async fn take_sessions(listener: Endpoint<San>, local: SocketAddr) -> Result<(), NtStatus> {
-    listener.bind(local).await?;
-    listener.listen(BACKLOG).await?;
+async fn take_sessions(listener: Endpoint<San>) -> Result<(), NtStatus> {
     loop {
         let peer = listener.accept().await?.connection;
         let _ = spawn(async move {

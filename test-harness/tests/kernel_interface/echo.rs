@@ -1,18 +1,17 @@
 //! `samples/echo`, a driver in Rust beside sanwsk.sys, and user-mode peers that talk to it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
 
-use san_protocol::EndpointState;
-use san_proxy::{AddressFamily, EndpointScope, Memory, MemoryRights, Provider, SanEndpoint, StreamConnection};
+use san_proxy::{AddressFamily, Memory, MemoryRights, Provider, SanEndpoint, StreamConnection};
 use test_harness::machine::{Builder, Unload};
 use test_harness::nt::registry::Value;
-use test_harness::nt::status::STATUS_OBJECT_NAME_NOT_FOUND;
+use test_harness::nt::status::{STATUS_ADDRESS_ALREADY_EXISTS, STATUS_OBJECT_NAME_NOT_FOUND};
 use test_harness::{Driver, LoadError, Machine};
 
-use crate::support::{Bed, PATIENCE, builder, eventually, free_port, host_connect, pattern, status};
+use crate::support::{Bed, PATIENCE, builder, free_port, host_connect, pattern, status};
 
 /// The name of its service.
 pub(crate) const SERVICE: &str = "sanwsk-echo";
@@ -43,14 +42,7 @@ impl Echo {
         let port = free_port();
         let bed = Bed::with(builder.parameter(SERVICE, "Port", Value::Number(port.into())));
         let sample = bed.machine.load(image(), SERVICE).expect("the sample loads");
-        let this = Self { bed, sample, port };
-        let provider = this.bed.open();
-        // Its futures may still be on their way to listening.
-        eventually("the sample listens", || {
-            let endpoints = provider.endpoints(EndpointScope::AllHandles).expect("the endpoints");
-            endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Listening).count() == 2
-        });
-        this
+        Self { bed, sample, port }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -189,4 +181,20 @@ fn a_client_does_not_load_without_the_driver() {
     }
     assert!(matches!(refused, Err(LoadError::Entry(status)) if status == STATUS_OBJECT_NAME_NOT_FOUND));
     assert!(machine.stats().driver_pool.is_empty());
+}
+
+#[test]
+fn a_client_does_not_load_where_it_cannot_listen() {
+    let port = free_port();
+    let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the host's port");
+    let bed = Bed::with(builder().parameter(SERVICE, "Port", Value::Number(port.into())));
+    let refused = bed.machine.load(image(), SERVICE);
+    if let Some(violation) = bed.machine.violation() {
+        panic!("{violation}");
+    }
+    assert!(matches!(refused, Err(LoadError::Entry(status)) if status == STATUS_ADDRESS_ALREADY_EXISTS));
+    drop(taken);
+    let sample = bed.machine.load(image(), SERVICE).expect("the port is free");
+    unload(&bed.machine, &sample);
+    bed.finish();
 }
