@@ -26,7 +26,8 @@ impl Listens for San {
     type Connection = Self;
 }
 
-/// A connection whose peer waits to hear whether it is let in. Dropped, it is closed, and the peer refused.
+/// A connection whose peer waits to hear whether it is let in. Dropped, it is closed: the peer loses its connection, and its connect
+/// ends in doubt, with `STATUS_IO_TIMEOUT`.
 pub struct Undecided(Endpoint<San>);
 
 impl From<Endpoint<San>> for Undecided {

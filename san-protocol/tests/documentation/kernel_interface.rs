@@ -109,3 +109,15 @@ fn the_code_is_that_of_the_samples() {
     }
     assert!(blocks >= 4, "{blocks} blocks of code");
 }
+
+#[test]
+fn the_example_of_the_client_crate_is_code_of_a_driver() {
+    let page = include_str!("../../../sanwsk-client/src/lib.rs");
+    let driver = include_str!("../../../test-harness/tests/drivers/rust_client/src/behaviour.rs");
+    let lines =
+        page.lines().map_while(|line| line.strip_prefix("//!")).map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let example: Vec<_> =
+        lines.skip_while(|line| !line.starts_with("```")).skip(1).take_while(|&line| line != "```").collect();
+    assert!(example.len() > 5, "{example:?}");
+    assert!(driver.contains(&example.join("\n")), "no driver has this:\n{}", example.join("\n"));
+}

@@ -7,6 +7,7 @@ mod support;
 
 mod block;
 mod echo;
+mod rust_client;
 
 use std::path::Path;
 use std::sync::OnceLock;

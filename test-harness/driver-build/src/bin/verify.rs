@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// From the quickest to the longest, as far as one does not want the result of another.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "formatting", arguments: "fmt --all --check", advice: "run `cargo fmt --all`" },
     Step {
         name: "lints",
@@ -36,6 +36,11 @@ const STEPS: [Step; 11] = [
         name: "lints of the sample",
         arguments: "driver --clippy --package sanwsk-echo",
         advice: "the sample and sanwsk-client; `cargo driver --clippy --package sanwsk-echo` repeats it",
+    },
+    Step {
+        name: "lints of a client in Rust",
+        arguments: "driver --clippy --package rust-client",
+        advice: "a driver of the tests; `cargo driver --clippy --package rust-client` repeats it",
     },
     Step { name: "driver, x64", arguments: "driver", advice: "`cargo driver` repeats it" },
     Step { name: "driver, ARM64", arguments: "driver --arch arm64", advice: "`cargo driver --arch arm64` repeats it" },
