@@ -70,5 +70,5 @@ if ($Firewall -and $PSCmdlet.ShouldProcess('Windows Firewall', "Allow $($Firewal
 
 if (-not $NoStart -and $PSCmdlet.ShouldProcess('sanwsk', 'Start')) {
     & sc.exe start sanwsk
-    if ($LASTEXITCODE -ne 0) { throw "sc start failed ($LASTEXITCODE)" }
+    if ($LASTEXITCODE -ne 0) { throw "sc.exe start failed ($LASTEXITCODE)" }
 }

@@ -50,7 +50,7 @@ if ($PSCmdlet.ShouldProcess($inf, 'Install')) {
 
 if ($was -ne 'Stopped' -and $PSCmdlet.ShouldProcess('sanwsk', 'Start')) {
     & sc.exe start sanwsk
-    if ($LASTEXITCODE -ne 0) { throw "sc start failed ($LASTEXITCODE)" }
+    if ($LASTEXITCODE -ne 0) { throw "sc.exe start failed ($LASTEXITCODE)" }
 }
 
 $new = Get-WindowsDriver -Online | Where-Object { (Split-Path $_.OriginalFileName -Leaf) -eq 'sanwsk.inf' }

@@ -75,10 +75,10 @@ impl Error {
     pub const fn hint(&self) -> Option<&'static str> {
         match (self.operation, self.status) {
             (Operation::Open, NtStatus::OBJECT_NAME_NOT_FOUND) => Some(
-                "the driver is not loaded: start its service (sc start sanwsk); before the first time, install it (pnputil /add-driver sanwsk.inf /install)",
+                "the driver is not loaded: start its service (sc.exe start sanwsk); before the first time, install it (pnputil /add-driver sanwsk.inf /install)",
             ),
             (Operation::Open, NtStatus::NO_SUCH_DEVICE) => Some(
-                "the driver is being stopped, and goes when the last program has closed it: close them, then start it (sc start sanwsk)",
+                "the driver is being stopped, and goes when the last program has closed it: close them, then start it (sc.exe start sanwsk)",
             ),
             (Operation::Open, NtStatus::NOT_SUPPORTED) => {
                 Some("the driver runs on Windows; elsewhere, cargo harness sanctl runs the same command against it")

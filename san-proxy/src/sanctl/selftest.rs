@@ -205,7 +205,8 @@ fn captured(bed: &Bed<'_>) -> Outcome {
             }
             ProviderState::Capturing if Instant::now() < deadline => thread::sleep(MOMENT),
             ProviderState::Capturing | ProviderState::Failed => {
-                let hint = Some("restart the driver (sc stop sanwsk, sc start sanwsk); if it stays so, the machine");
+                let hint =
+                    Some("restart the driver (sc.exe stop sanwsk, sc.exe start sanwsk); if it stays so, the machine");
                 return Err(Wrong { what: format!("the capture stands at {}", status.capture_status), hint });
             }
         }

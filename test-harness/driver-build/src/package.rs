@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use crate::{Arch, Options, build, output_root, progress::run_quietly, workspace_root};
 
 /// What goes into the package as it lies in the workspace, beside the image, its symbols and the INF.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "docs/pooltag.txt",
+    "inf/README.txt",
     "inf/collect-support.ps1",
     "inf/install.ps1",
     "inf/uninstall.ps1",

@@ -134,27 +134,6 @@ fn a_handle_has_no_more_endpoints_than_the_registry_allows() {
     bed.finish();
 }
 
-#[test]
-fn the_registry_lets_users_in() {
-    let bed = Bed::with(Machine::builder().parameter("sanwsk", "AllowUsers", Value::Number(1)));
-    let process = std::sync::Arc::new(bed.machine.process_of(false, false));
-    let device = test_harness::device::HarnessDevice::open(&process).expect("users may");
-    drop((device, process));
-    bed.finish();
-}
-
-#[test]
-fn values_of_a_wrong_type_or_size_leave_the_defaults() {
-    let builder = Machine::builder()
-        .parameter("sanwsk", "MaxEndpointsPerHandle", Value::Text("many".to_owned()))
-        .parameter("sanwsk", "MaxBacklog", Value::Number(0))
-        .parameter("sanwsk", "AllowUsers", Value::Number(u32::MAX));
-    let bed = Bed::with(builder);
-    let (connection, _peer) = connected(&bed.open());
-    drop(connection);
-    bed.finish();
-}
-
 /// Cycles of connect, accept and close.
 const CYCLES: usize = 100_000;
 

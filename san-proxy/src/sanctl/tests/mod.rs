@@ -231,7 +231,7 @@ fn what_keeps_the_driver_from_being_opened_is_named_with_what_to_do() {
         (
             NtStatus::OBJECT_NAME_NOT_FOUND,
             "sanctl: cannot open the device: WSAENETDOWN (10050), STATUS_OBJECT_NAME_NOT_FOUND (0xc0000034)\n",
-            "sc start sanwsk",
+            "sc.exe start sanwsk",
         ),
         (
             NtStatus::NO_SUCH_DEVICE,

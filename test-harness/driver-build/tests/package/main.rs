@@ -113,6 +113,15 @@ fn the_package_folder_has_all_that_an_installation_wants_but_the_catalog() {
         for file in ["sanwsk.sys", "sanwsk.pdb", "LICENSE-MIT", "LICENSE-APACHE", "install.ps1", "pooltag.txt"] {
             assert!(holds(&folder, file), "{file}");
         }
+        // What cargo make puts in on Windows beside what it has built.
+        let makefile = fs::read_to_string(workspace_root().join("Makefile.toml")).expect("the makefile");
+        for entry in fs::read_dir(&folder).expect("the folder") {
+            let name = entry.expect("an entry").file_name().into_string().expect("ASCII");
+            assert!(
+                name.starts_with("sanwsk.") || makefile.contains(&format!("/{name}")),
+                "Makefile.toml lacks {name}"
+            );
+        }
         assert!(!holds(&folder, "sanwsk.cat"), "nothing here makes a catalog");
         assert_eq!(image::version_of(&folder.join("sanwsk.sys")), image::Version::of_package(&version()));
     }

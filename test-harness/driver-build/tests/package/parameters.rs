@@ -87,12 +87,12 @@ fn the_page_s_way_without_the_package_gives_the_service_what_the_package_gives_i
     let stamp = stamp(Arch::X64);
     let inf = Inf::parse(&stamp.inf(&inx())).expect("an INF");
     let value = |key| inf.value("Sanwsk_Service", key).expect("one value");
-    let create = page.lines().find(|line| line.trim().starts_with("sc create ")).expect("sc create");
+    let create = page.lines().find(|line| line.trim().starts_with("sc.exe create ")).expect("sc.exe create");
     for (option, key) in [("depend= ", "Dependencies"), ("DisplayName= ", "DisplayName")] {
         assert!(create.replace('"', "").contains(&format!("{option}{}", value(key))), "{option}");
     }
     // SERVICE_KERNEL_DRIVER, SERVICE_DEMAND_START, SERVICE_ERROR_NORMAL, in the words of sc.
     let words = ["type= kernel", "start= demand", "error= normal"].iter().all(|option| create.contains(option));
     assert!(words && (value("ServiceType"), value("StartType"), value("ErrorControl")) == ("1", "3", "1"));
-    assert!(page.contains(&format!("sc sdset sanwsk {}\n", value("Security"))), "the same security");
+    assert!(page.contains(&format!("sc.exe sdset sanwsk \"{}\"\n", value("Security"))), "the same security");
 }

@@ -3,6 +3,7 @@
 mod counters;
 mod endpoints;
 mod package;
+mod parameters;
 mod routes;
 
 use crate::support::Bed;
