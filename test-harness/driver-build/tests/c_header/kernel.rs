@@ -104,6 +104,42 @@ fn the_sample_in_c_compiles_for_every_processor() {
     }
 }
 
+/// It needs nothing but one of the WDK's own headers before it, and is C++ too.
+#[test]
+fn the_kernel_header_compiles_after_each_of_the_wdk_s_in_c_and_in_cpp() {
+    let folder = super::folder("kernel-includes");
+    for before in ["wdm.h", "ntddk.h", "ntifs.h"] {
+        for (language, standard) in [("c", "-std=c17"), ("c++", "-std=c++17")] {
+            let source = folder.join(format!("{before}.{language}"));
+            let text = format!("#include <{before}>\n#include <sanwsk_kernel.h>\n{USE}");
+            fs::write(&source, text).expect("writable");
+            let mut clang = kernel_c_compiler(ToolchainSource::Any, Arch::X64).expect("the driver's compiler");
+            clang.args(["-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I"]).arg(super::include());
+            let output = clang.args([standard, "-x", language]).arg(&source).output().expect("clang runs");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "after {before} in {language}: {said}");
+        }
+    }
+}
+
+/// A client that compiles in both languages.
+const USE: &str = "
+static VOID NTAPI Completed(PSANWSK_OPERATION Operation, PVOID Context, NTSTATUS Status, ULONG_PTR Information) {
+    (void)Operation, (void)Status, (void)Information;
+    KeSetEvent((PKEVENT)Context, IO_NO_INCREMENT, FALSE);
+}
+
+NTSTATUS Use(const SANWSK_INTERFACE *San, PSANWSK_OPERATION Operation, PKEVENT Event);
+
+NTSTATUS Use(const SANWSK_INTERFACE *San, PSANWSK_OPERATION Operation, PKEVENT Event) {
+    SANWSK_CLIENT Client;
+    NTSTATUS Status = San->OpenClient(San->Context, &Client);
+    if (NT_SUCCESS(Status))
+        Status = San->InitializeOperation(Operation, Completed, Event);
+    return NT_SUCCESS(Status) ? San->CloseClient(Client, Operation) : Status;
+}
+";
+
 fn header() -> String {
     fs::read_to_string(super::include().join("sanwsk_kernel.h")).expect("the header")
 }
