@@ -586,11 +586,14 @@ BEHAVIOUR(may_be_called_at_dispatch_level) {
     ULONG Messages;
     UNREFERENCED_PARAMETER(Call);
     TRY(Open());
+    RAISED(Status, (San.InterfaceReference(San.Context), San.InterfaceDereference(San.Context), STATUS_SUCCESS));
     RAISED(Status, San.OpenClient(San.Context, &Client));
     TRY(Status);
     for (Messages = 0; Messages < 2; Messages++) {
         SANWSK_ENDPOINT_ID Listener, Near, Far;
         TRY(Listening(&Pair, SanWskEndpointKindSan));
+        RAISED(Status, San.InitializeOperation(Pair.One.Operation, Completed, &Pair.One));
+        TRY(Status);
         RAISED(Status, San.Create(Client, Messages ? SanWskEndpointKindSan : SanWskEndpointKindStreamListener, SANWSK_AF_INET,
                                   &Listener));
         TRY(Status);
@@ -617,6 +620,8 @@ BEHAVIOUR(may_be_called_at_dispatch_level) {
         RAISED(Other, San.Receive(Client, Pair.Three.Operation, Far, Pair.To, 0, LENGTH, 0));
         if (Messages) {
             NTSTATUS Negotiation;
+            RAISED(Status, San.ReceiveRegistered(Client, Pair.One.Operation, Far, 1, 0, LENGTH));
+            CHECK(!NT_SUCCESS(Wait(&Pair.One, Status)));
             RAISED(Status, San.Negotiate(Client, Pair.One.Operation, Near, NULL, 0, LENGTH, NULL));
             RAISED(Negotiation, San.Negotiate(Client, Pair.Two.Operation, Far, NULL, 0, LENGTH, NULL));
             TRY(Wait(&Pair.One, Status));

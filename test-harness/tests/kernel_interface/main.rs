@@ -1,4 +1,4 @@
-//! The kernel interface: `tests/drivers/kernel_client.c`, a driver beside sanwsk.sys, does what each test names.
+//! The kernel interface: `tests/drivers/kernel_client.c` and `kernel_endings.c`, drivers beside sanwsk.sys, do what each test names.
 #![cfg(target_os = "linux")]
 
 #[path = "../scenarios/support.rs"]
@@ -7,13 +7,16 @@ mod support;
 
 mod block;
 mod echo;
+mod endings;
 mod rust_client;
+mod teardown;
 
-use std::path::Path;
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 
 use driver_build::{Arch, CDriver, DriverModel};
+use parking_lot::Mutex;
 use support::{Bed, PATIENCE, builder};
 use test_harness::machine::{Process, Unload};
 use test_harness::nt::registry::Value;
@@ -24,20 +27,16 @@ const READ_WRITE: u32 = 0xC000_0000;
 /// CTL_CODE(FILE_DEVICE_UNKNOWN, 1, METHOD_BUFFERED, FILE_ANY_ACCESS).
 const CONTROL_CODE: u32 = 0x22 << 16 | 1 << 2;
 
-/// The client's image, built once.
-fn client_image() -> &'static Path {
-    static IMAGE: OnceLock<std::path::PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/kernel_client.c");
-        let driver = CDriver {
-            name: "kernel_client".to_owned(),
-            sources: vec![source],
-            model: DriverModel::Wdm,
-            arch: Arch::X64,
-        };
+/// A client's image, built once.
+fn client_image(name: &str) -> PathBuf {
+    static IMAGES: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let build = || {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/drivers/{name}.c"));
+        let driver = CDriver { name: name.to_owned(), sources: vec![source], model: DriverModel::Wdm, arch: Arch::X64 };
         let folder = driver_build::output_root().join("test-drivers");
         driver_build::build_c(&driver, &folder).expect("the C driver builds").image
-    })
+    };
+    IMAGES.lock().entry(name.to_owned()).or_insert_with(build).clone()
 }
 
 /// The driver under test, and its client.
@@ -52,7 +51,12 @@ impl Clients {
     }
 
     fn on(bed: Bed) -> Self {
-        let client = bed.machine.load(client_image(), "kernel_client").expect("the client loads");
+        Self::of("kernel_client", bed)
+    }
+
+    /// With the client of this name.
+    fn of(name: &str, bed: Bed) -> Self {
+        let client = bed.machine.load(client_image(name), name).expect("the client loads");
         Self { bed, client }
     }
 
