@@ -8,6 +8,7 @@ mod inf;
 mod parameters;
 mod pooltag;
 mod rules;
+mod scripts;
 
 use std::fs;
 use std::path::Path;
