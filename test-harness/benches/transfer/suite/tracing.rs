@@ -1,8 +1,9 @@
 //! What the driver's events cost: nothing listens, a session wants what is ordinary, a session wants each message.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::Result;
+use rustix::time::{ClockId, clock_gettime};
 use san_proxy::{AddressFamily, StreamConnection};
 use test_harness::nt::etw::{Enabling, TraceSession};
 
@@ -14,17 +15,18 @@ use super::{Progress, Schedule};
 
 /// Levels of a session: none, what is ordinary, each message.
 const LEVELS: [Option<u8>; 3] = [None, Some(4), Some(5)];
-/// Messages of a round for each connection of one.
+/// Messages of a round for each connection of one: so few connections that the driver leaves no event of theirs out.
 const MESSAGES_A_CONNECTION: usize = 100;
 
 pub(crate) fn measure(bed: &Bed, schedule: Schedule, progress: &Progress) -> Result<Section> {
     progress.part("tracing");
     let mut sessions = Sessions::default();
     sessions.grow(bed, 1)?;
-    let message = rounds(bed, schedule, || sessions.time_a_message(1, schedule.spread))?;
-    let connection = rounds(bed, schedule, || time_a_connection(bed, schedule.spread / MESSAGES_A_CONNECTION))?;
+    let connections = schedule.spread / MESSAGES_A_CONNECTION;
+    let message = rounds(bed, schedule, schedule.spread, |count| sessions.time_a_message(1, count).map(drop))?;
+    let connection = rounds(bed, schedule, connections, |count| connect_and_close(bed, count))?;
     Ok(Section {
-        title: "time with and without a tracing session",
+        title: "processor time with and without a tracing session",
         unit: "µs",
         better: Better::Lower,
         columns: vec!["off", "level 4", "level 5"],
@@ -36,13 +38,28 @@ pub(crate) fn measure(bed: &Bed, schedule: Schedule, progress: &Progress) -> Res
     })
 }
 
-/// Measures at each level, in every round.
-fn rounds(bed: &Bed, schedule: Schedule, mut time: impl FnMut() -> Result<f64>) -> Result<Vec<Vec<f64>>> {
+/// Has `work` do something `count` times at each level, in every round: microseconds of the processor for each time, of all threads,
+/// which other programs disturb less than the time that passes.
+fn rounds(
+    bed: &Bed,
+    schedule: Schedule,
+    count: usize,
+    mut work: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<Vec<f64>>> {
     let mut at_level = |level: Option<u8>| {
         let _session = level.map(|level| listening(bed, level));
-        time()
+        let before = processor_time();
+        work(count)?;
+        #[allow(clippy::cast_precision_loss)] // far below 2^53
+        Ok(processor_time().saturating_sub(before).as_secs_f64() * 1e6 / count as f64)
     };
     (0..schedule.rounds).map(|_| LEVELS.into_iter().map(&mut at_level).collect()).collect()
+}
+
+/// Of this process, of all its threads.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// A session that keeps all that the driver tells up to a level.
@@ -52,9 +69,8 @@ fn listening(bed: &Bed, level: u8) -> TraceSession {
     session
 }
 
-/// Connects streams to plain sockets, and closes them, one after the other: microseconds a stream.
-fn time_a_connection(bed: &Bed, count: usize) -> Result<f64> {
-    let started = Instant::now();
+/// Connects streams to plain sockets, and closes them, one after the other.
+fn connect_and_close(bed: &Bed, count: usize) -> Result<()> {
     for _ in 0..count {
         accept_plain(0, |address| {
             let connection = StreamConnection::create(&bed.near, AddressFamily::INET)?;
@@ -62,6 +78,5 @@ fn time_a_connection(bed: &Bed, count: usize) -> Result<f64> {
             Ok(connection)
         })?;
     }
-    #[allow(clippy::cast_precision_loss)] // far below 2^53
-    Ok(started.elapsed().as_secs_f64() * 1e6 / count as f64)
+    Ok(())
 }
