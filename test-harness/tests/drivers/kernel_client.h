@@ -81,6 +81,7 @@ static VOID (*const AtUnload)(VOID) = Release;
 /* An operation that can be waited for. */
 typedef struct {
     PSANWSK_OPERATION Operation;
+    PIRP Irp; /* of its own, which it completes; NULL: it calls back */
     KEVENT Event;
     NTSTATUS Status;
     ULONG_PTR Information;
@@ -110,7 +111,11 @@ static NTSTATUS Make(OP *Op) {
     return San.InitializeOperation(Op->Operation, Completed, Op);
 }
 
-static VOID Free(OP *Op) { ExFreePoolWithTag(Op->Operation, TAG); }
+static VOID Free(OP *Op) {
+    ExFreePoolWithTag(Op->Operation, TAG);
+    if (Op->Irp != NULL)
+        IoFreeIrp(Op->Irp);
+}
 
 /* What a begun operation comes to. */
 static NTSTATUS Wait(OP *Op, NTSTATUS Begun) {

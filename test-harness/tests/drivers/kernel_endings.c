@@ -242,15 +242,53 @@ BEHAVIOUR(operates_two_hundred_times) {
 static PAIR Path;
 static OP Ender;
 
-BEHAVIOUR(prepares_the_path) {
-    UNREFERENCED_PARAMETER(Call);
+static NTSTATUS NTAPI IrpCompleted(PDEVICE_OBJECT Device, PIRP Irp, PVOID Context) {
+    OP *Op = Context;
+    UNREFERENCED_PARAMETER(Device);
+    Completed(Op->Operation, Op, Irp->IoStatus.Status, Irp->IoStatus.Information);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+static NTSTATUS MakeWithIrp(OP *Op) {
+    TRY(Make(Op));
+    CHECK((Op->Irp = IoAllocateIrp(1, FALSE)) != NULL);
+    return San.InitializeIrpOperation(Op->Operation, Op->Irp);
+}
+
+/* Its operation, ready to be begun. */
+static PSANWSK_OPERATION Ready(OP *Op) {
+    if (Op->Irp != NULL) {
+        IoReuseIrp(Op->Irp, STATUS_UNSUCCESSFUL);
+        IoSetCompletionRoutine(Op->Irp, IrpCompleted, Op, TRUE, TRUE, TRUE);
+    }
+    return Op->Operation;
+}
+
+static VOID Cancel(OP *Op) {
+    if (Op->Irp != NULL)
+        IoCancelIrp(Op->Irp);
+    else
+        San.CancelOperation(Op->Operation);
+}
+
+static NTSTATUS Prepare(NTSTATUS (*MakeOne)(OP *Op)) {
     TRY(Open());
-    TRY(Make(&Path.One));
-    TRY(Make(&Path.Two));
-    TRY(Make(&Path.Three));
+    TRY(MakeOne(&Path.One));
+    TRY(MakeOne(&Path.Two));
+    TRY(MakeOne(&Path.Three));
     TRY(Make(&Ender));
     CHECK((Path.From = Memory()) != NULL && (Path.To = Memory()) != NULL);
     return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(prepares_the_path) {
+    UNREFERENCED_PARAMETER(Call);
+    return Prepare(Make);
+}
+
+BEHAVIOUR(prepares_the_path_with_irps) {
+    UNREFERENCED_PARAMETER(Call);
+    return Prepare(MakeWithIrp);
 }
 
 BEHAVIOUR(frees_the_path) {
@@ -297,8 +335,8 @@ static NTSTATUS WaitForBoth(NTSTATUS One, NTSTATUS Two) {
         if (Came != STATUS_SUCCESS)       \
             return Came;                  \
     } while (0)
-#define ONE(Function, ...) San.Function(Path.Client, Path.One.Operation, __VA_ARGS__)
-#define TWO(Function, ...) San.Function(Path.Client, Path.Two.Operation, __VA_ARGS__)
+#define ONE(Function, ...) San.Function(Path.Client, Ready(&Path.One), __VA_ARGS__)
+#define TWO(Function, ...) San.Function(Path.Client, Ready(&Path.Two), __VA_ARGS__)
 
 static NTSTATUS Go(BOOLEAN Messages) {
     SANWSK_SOCKET_ADDRESS Any = LOOPBACK;
@@ -320,7 +358,7 @@ static NTSTATUS Go(BOOLEAN Messages) {
         STEP(WaitForOne(First));
         First = ONE(Negotiate, Path.Near, NULL, 0, LENGTH, &Peer);
         STEP(WaitForBoth(First, TWO(Negotiate, Path.Far, NULL, 0, LENGTH, NULL)));
-        First = San.RegisterMemory(Path.Client, Path.Three.Operation, Path.Far, 1, Path.To, SANWSK_MEMORY_RECEIVE);
+        First = San.RegisterMemory(Path.Client, Ready(&Path.Three), Path.Far, 1, Path.To, SANWSK_MEMORY_RECEIVE);
         STEP(First == STATUS_PENDING ? STATUS_SUCCESS : First);
         First = ONE(ReceiveRegistered, Path.Far, 1, 0, LENGTH);
         STEP(WaitForBoth(First, TWO(Send, Path.Near, Path.From, 100, LENGTH - 100)));
@@ -361,9 +399,9 @@ BEHAVIOUR(runs_over_a_session) {
 
 BEHAVIOUR(cancels_the_path) {
     UNREFERENCED_PARAMETER(Call);
-    San.CancelOperation(Path.One.Operation);
-    San.CancelOperation(Path.Two.Operation);
-    San.CancelOperation(Path.Three.Operation);
+    Cancel(&Path.One);
+    Cancel(&Path.Two);
+    Cancel(&Path.Three);
     return STATUS_SUCCESS;
 }
 
@@ -394,6 +432,7 @@ static const ROW Rows[] = {
     ROW_OF(operates_ten_times),
     ROW_OF(operates_two_hundred_times),
     ROW_OF(prepares_the_path),
+    ROW_OF(prepares_the_path_with_irps),
     ROW_OF(frees_the_path),
     ROW_OF(runs_over_a_stream),
     ROW_OF(runs_over_a_session),

@@ -13,7 +13,7 @@ use crate::{Clients, client_image};
 const NAME: &str = "kernel_endings";
 
 /// Calls of a path at which each end is tried in an ordinary run; which ones, the time decides.
-const SAMPLES: u64 = 8;
+const SAMPLES: u64 = 6;
 /// Set, every call is tried.
 const ALL: &str = "SANWSK_SWEEP_ALL";
 
@@ -90,7 +90,7 @@ fn end_at(clients: &Clients, path: &str, end: End, call: u64, what: &str) {
 }
 
 /// Both drivers anew: sanwsk.sys goes once its client has.
-fn reload(clients: Clients, what: &str) -> Clients {
+fn reload(clients: Clients, prepare: &str, what: &str) -> Clients {
     let Clients { mut bed, client } = clients;
     assert_eq!(bed.machine.unload(&client), Ok(Unload::Done), "{what}");
     assert!(bed.machine.wait_unloaded(&bed.driver, PATIENCE), "{what}: nobody has it open any more");
@@ -98,14 +98,14 @@ fn reload(clients: Clients, what: &str) -> Clients {
     bed.wait_for_provider();
     let client = bed.machine.load(client_image(NAME), NAME).expect("the client loads again");
     let clients = Clients { bed, client };
-    clients.act("prepares_the_path");
+    clients.act(prepare);
     clients
 }
 
 /// Ends the path at many of its calls, in every way. Afterwards nothing is left, and the path works.
-fn tear_down(path: &str) {
+fn tear_down(path: &str, prepare: &str) {
     let mut clients = Clients::of(NAME, Bed::with(builder()));
-    clients.act("prepares_the_path");
+    clients.act(prepare);
     // The first time leaves what the driver keeps: its native listener.
     clients.act(path);
     thread::sleep(MOMENT);
@@ -123,7 +123,7 @@ fn tear_down(path: &str) {
             end_at(&clients, path, end, call, &what);
             if let End::Unload = end {
                 clients.act("frees_the_path");
-                clients = reload(clients, &what);
+                clients = reload(clients, prepare, &what);
             }
             clients.act(path);
             settle(&clients, &at_rest, &what);
@@ -135,10 +135,20 @@ fn tear_down(path: &str) {
 
 #[test]
 fn a_stream_ends_in_the_middle() {
-    tear_down("runs_over_a_stream");
+    tear_down("runs_over_a_stream", "prepares_the_path");
 }
 
 #[test]
 fn a_session_ends_in_the_middle() {
-    tear_down("runs_over_a_session");
+    tear_down("runs_over_a_session", "prepares_the_path");
+}
+
+#[test]
+fn a_stream_of_a_client_with_irps_ends_in_the_middle() {
+    tear_down("runs_over_a_stream", "prepares_the_path_with_irps");
+}
+
+#[test]
+fn a_session_of_a_client_with_irps_ends_in_the_middle() {
+    tear_down("runs_over_a_session", "prepares_the_path_with_irps");
 }
