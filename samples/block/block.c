@@ -232,7 +232,7 @@ static DRIVER_DISPATCH DispatchControl;
 static NTSTATUS NTAPI DispatchControl(PDEVICE_OBJECT Device, PIRP Irp) {
     PIO_STACK_LOCATION Location = IoGetCurrentIrpStackLocation(Irp);
     BLOCK_REQUEST Request;
-    BLOCK_REPLY Reply;
+    BLOCK_REPLY Reply = {0};
     NTSTATUS Status;
     UNREFERENCED_PARAMETER(Device);
     if (Location->Parameters.DeviceIoControl.IoControlCode != IOCTL_BLOCK_EXCHANGE)

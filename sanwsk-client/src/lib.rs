@@ -30,6 +30,11 @@
 //! An endpoint that is dropped is closed, a client that is dropped closes what it has; what they need for that they have from the
 //! beginning. Operations use memory of earlier ones: in the long run none is allocated for them.
 //!
+//! # Memory
+//!
+//! All of it is non-paged pool with the tag `SanC`. Where there is none, what asks for it ends with `STATUS_INSUFFICIENT_RESOURCES`:
+//! nothing panics, and the driver's global allocator is not used.
+//!
 //! # Unloading
 //!
 //! Completions are code of the driver that uses this crate. Before it is unloaded, and before it fails to load, it calls

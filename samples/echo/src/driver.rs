@@ -11,7 +11,7 @@ use wdk_sys::{
 };
 
 /// Pool tag of what the framework allocates for this driver.
-const TAG: ULONG = u32::from_le_bytes(*b"SanE");
+const TAG: ULONG = u32::from_le_bytes(*b"Echo");
 
 /// Where it listens if the registry does not say.
 const DEFAULT_PORT: u16 = 7;
