@@ -15,7 +15,7 @@ use rustix::net::{
     SocketType, ipproto, sockopt,
 };
 
-use super::{Backend, Family, NetworkError, Progress, Socket, SocketOption, Step};
+use super::{Backend, Family, NetworkError, Progress, Received, Socket, SocketOption, Step};
 
 /// The token of the wake-up descriptor.
 const WAKE: u64 = u64::MAX;
@@ -24,7 +24,7 @@ const BACKLOG: i32 = 1024;
 /// Sockets reported at once.
 const EVENTS: usize = 64;
 
-/// The host's TCP.
+/// The host's TCP and UDP.
 pub struct Host {
     poll: Arc<OwnedFd>,
     wake: OwnedFd,
@@ -44,19 +44,34 @@ impl Host {
     }
 }
 
-impl Backend for Host {
-    fn socket(&self, family: Family, token: u64) -> Result<Box<dyn Socket>, NetworkError> {
+impl Host {
+    fn make(
+        &self,
+        family: Family,
+        kind: (SocketType, net::Protocol),
+        token: u64,
+    ) -> Result<Box<dyn Socket>, NetworkError> {
         let domain = match family {
             Family::V4 => AddressFamily::INET,
             Family::V6 => AddressFamily::INET6,
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = net::socket_with(domain, SocketType::STREAM, flags, Some(ipproto::TCP)).map_err(error)?;
+        let socket = net::socket_with(domain, kind.0, flags, Some(kind.1)).map_err(error)?;
         if family == Family::V6 {
             // The default on Windows.
             sockopt::set_ipv6_v6only(&socket, true).map_err(error)?;
         }
         HostSocket::attach(self.poll.clone(), socket, token)
+    }
+}
+
+impl Backend for Host {
+    fn socket(&self, family: Family, token: u64) -> Result<Box<dyn Socket>, NetworkError> {
+        self.make(family, (SocketType::STREAM, ipproto::TCP), token)
+    }
+
+    fn datagram_socket(&self, family: Family, token: u64) -> Result<Box<dyn Socket>, NetworkError> {
+        self.make(family, (SocketType::DGRAM, ipproto::UDP), token)
     }
 
     fn wait(&self, ready: &mut Vec<u64>) {
@@ -163,6 +178,35 @@ impl Socket for HostSocket {
         step(result.map(|message| message.bytes))
     }
 
+    fn send_to(&self, datagram: &[u8], to: Option<SocketAddr>) -> Step<usize> {
+        step(match to {
+            Some(to) => net::sendto(&self.socket, datagram, SendFlags::NOSIGNAL, &to),
+            None => net::send(&self.socket, datagram, SendFlags::NOSIGNAL),
+        })
+    }
+
+    fn forget_peer(&self) -> Result<(), NetworkError> {
+        // With the peer, Linux takes away a port that it chose itself.
+        let local = self.local()?;
+        net::connect_unspec(&self.socket).map_err(error)?;
+        if self.local()? == local { Ok(()) } else { self.bind(local) }
+    }
+
+    fn receive_from(&self, buffer: &mut [u8]) -> Step<Received> {
+        // With TRUNC the host says how long the datagram was.
+        let size = buffer.len();
+        match net::recvfrom(&self.socket, &mut *buffer, RecvFlags::TRUNC) {
+            Ok((_, length, Some(from))) => {
+                let from = address(from)?;
+                Ok(Progress::Done(Received { from, bytes: length.min(size), is_truncated: length > size }))
+            }
+            Ok((_, _, None)) => Err(NetworkError::Invalid),
+            // What a connected peer answered to an earlier datagram is no matter of this one.
+            Err(Errno::CONNREFUSED) => self.receive_from(buffer),
+            Err(errno) => step(Err(errno)),
+        }
+    }
+
     fn peek(&self) -> Step<bool> {
         let mut byte = [MaybeUninit::uninit()];
         step(net::recv(&self.socket, &mut byte, RecvFlags::PEEK).map(|(received, _)| !received.0.is_empty()))
@@ -194,6 +238,7 @@ impl Socket for HostSocket {
             SocketOption::SendBuffer => sockopt::set_socket_send_buffer_size(&self.socket, size),
             SocketOption::ReceiveBuffer => sockopt::set_socket_recv_buffer_size(&self.socket, size),
             SocketOption::V6Only => sockopt::set_ipv6_v6only(&self.socket, on),
+            SocketOption::Broadcast => sockopt::set_socket_broadcast(&self.socket, on),
         };
         result.map_err(error)
     }
@@ -207,6 +252,7 @@ impl Socket for HostSocket {
             SocketOption::SendBuffer => sockopt::socket_send_buffer_size(&self.socket).map(size),
             SocketOption::ReceiveBuffer => sockopt::socket_recv_buffer_size(&self.socket).map(size),
             SocketOption::V6Only => sockopt::ipv6_v6only(&self.socket).map(u32::from),
+            SocketOption::Broadcast => sockopt::socket_broadcast(&self.socket).map(u32::from),
         };
         result.map_err(error)
     }

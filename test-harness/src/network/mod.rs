@@ -85,9 +85,22 @@ pub enum SocketOption {
     ReceiveBuffer,
     /// IPV6_V6ONLY.
     V6Only,
+    /// SO_BROADCAST.
+    Broadcast,
 }
 
-/// A TCP socket. No call waits. Dropping it closes it: gracefully, unless [`Socket::abort`] was called.
+/// A datagram that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Bytes of it that were stored.
+    pub bytes: usize,
+    /// It was longer than the buffer.
+    pub is_truncated: bool,
+}
+
+/// A TCP or UDP socket. No call waits. Dropping it closes it: gracefully, unless [`Socket::abort`] was called.
 pub trait Socket: Send + Sync {
     /// Gives it a local address.
     ///
@@ -124,6 +137,27 @@ pub trait Socket: Send + Sync {
     /// # Errors
     /// The connection has ended.
     fn receive(&self, buffers: &mut [IoSliceMut<'_>]) -> Step<usize>;
+    /// Sends a datagram; the number of bytes. `to` is `None` on a connected socket.
+    ///
+    /// # Errors
+    /// The host refused it, or the socket is not one of datagrams.
+    fn send_to(&self, _datagram: &[u8], _to: Option<SocketAddr>) -> Step<usize> {
+        Err(NetworkError::NotSupported)
+    }
+    /// Undoes a connect of a datagram socket.
+    ///
+    /// # Errors
+    /// The socket is not one of datagrams.
+    fn forget_peer(&self) -> Result<(), NetworkError> {
+        Err(NetworkError::NotSupported)
+    }
+    /// Receives a datagram.
+    ///
+    /// # Errors
+    /// The socket is not one of datagrams.
+    fn receive_from(&self, _buffer: &mut [u8]) -> Step<Received> {
+        Err(NetworkError::NotSupported)
+    }
     /// Whether a receive would not wait: true for data, false for the end of the stream.
     ///
     /// # Errors
@@ -165,6 +199,13 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The host has no room, or not this family.
     fn socket(&self, family: Family, token: u64) -> Result<Box<dyn Socket>, NetworkError>;
+    /// A new UDP socket, known by `token`.
+    ///
+    /// # Errors
+    /// As [`Backend::socket`], or this network has no datagrams.
+    fn datagram_socket(&self, _family: Family, _token: u64) -> Result<Box<dyn Socket>, NetworkError> {
+        Err(NetworkError::NotSupported)
+    }
     /// Waits until sockets are worth another try, or [`Backend::wake`] is called; adds their tokens.
     fn wait(&self, ready: &mut Vec<u64>);
     /// Ends one [`Backend::wait`], now or the next.

@@ -2,14 +2,14 @@
 #![allow(unsafe_code)] // reads and writes the client's buffers
 
 use std::ffi::c_void;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wsk_bindings::{
-    ADDRINFOEXW, AF_INET, AF_INET6, AF_UNSPEC, IPPROTO_TCP, NPI_WSK_INTERFACE_ID, SOCK_STREAM, WSK_CACHE_SD,
-    WSK_CLIENT_STREAM_DISPATCH, WSK_EVENT_ACCEPT, WSK_EVENT_CALLBACK_CONTROL, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE,
-    WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_FLAG_BASIC_SOCKET, WSK_FLAG_CONNECTION_SOCKET,
-    WSK_FLAG_LISTEN_SOCKET, WSK_FLAG_STREAM_SOCKET, WSK_RELEASE_SD, WSK_SET_STATIC_EVENT_CALLBACKS, WSK_TDI_BEHAVIOR,
-    WSK_TRANSPORT, WSK_TRANSPORT_LIST_QUERY,
+    ADDRINFOEXW, AF_INET, AF_INET6, AF_UNSPEC, IPPROTO_TCP, IPPROTO_UDP, NPI_WSK_INTERFACE_ID, SOCK_DGRAM, SOCK_STREAM,
+    WSK_CACHE_SD, WSK_CLIENT_STREAM_DISPATCH, WSK_EVENT_ACCEPT, WSK_EVENT_CALLBACK_CONTROL, WSK_EVENT_DISCONNECT,
+    WSK_EVENT_RECEIVE, WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_FLAG_BASIC_SOCKET,
+    WSK_FLAG_CONNECTION_SOCKET, WSK_FLAG_DATAGRAM_SOCKET, WSK_FLAG_LISTEN_SOCKET, WSK_FLAG_STREAM_SOCKET,
+    WSK_RELEASE_SD, WSK_SET_STATIC_EVENT_CALLBACKS, WSK_TDI_BEHAVIOR, WSK_TRANSPORT, WSK_TRANSPORT_LIST_QUERY,
 };
 
 use super::address::{Encoded, read};
@@ -41,23 +41,37 @@ fn family(value: u16) -> Option<Family> {
     }
 }
 
-/// Whether this is TCP, the transport that there is.
-fn is_tcp(kind: u16, protocol: u32) -> bool {
-    kind == SOCK_STREAM && protocol == IPPROTO_TCP
+/// Whether a transport that there is, is one of datagrams: TCP or UDP.
+fn transport(kind: u16, protocol: u32) -> Option<bool> {
+    match (kind, protocol) {
+        (SOCK_STREAM, IPPROTO_TCP) => Some(false),
+        (SOCK_DGRAM, IPPROTO_UDP) => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether sockets of a category can be on a transport.
+fn can_use(category: Category, datagrams: bool) -> bool {
+    match category {
+        Category::Basic => true,
+        Category::Listen | Category::Connection | Category::Stream => !datagrams,
+        Category::Datagram => datagrams,
+    }
 }
 
 /// The callbacks in the table that a category's client gives.
 fn callbacks(category: Category, context: PVOID, table: *const c_void) -> Callbacks {
-    let context = context as usize;
+    let none = Callbacks { context: context as usize, ..Callbacks::default() };
     match category {
-        Category::Basic => Callbacks { context, listen: 0, connection: 0 },
-        Category::Listen => Callbacks { context, listen: table as usize, connection: 0 },
-        Category::Connection => Callbacks { context, listen: 0, connection: table as usize },
-        Category::Stream if table.is_null() => Callbacks { context, listen: 0, connection: 0 },
+        Category::Basic => none,
+        Category::Listen => Callbacks { listen: table as usize, ..none },
+        Category::Connection => Callbacks { connection: table as usize, ..none },
+        Category::Datagram => Callbacks { datagram: table as usize, ..none },
+        Category::Stream if table.is_null() => none,
         Category::Stream => {
             // SAFETY: the client's table for a stream socket; a bad pointer faults, which the guard reports.
             let table = unsafe { table.cast::<WSK_CLIENT_STREAM_DISPATCH>().read() };
-            Callbacks { context, listen: table.Listen as usize, connection: table.Connect as usize }
+            Callbacks { listen: table.Listen as usize, connection: table.Connect as usize, ..none }
         }
     }
 }
@@ -109,15 +123,17 @@ pub(super) extern "win64" fn WskSocket(
         WSK_FLAG_LISTEN_SOCKET => Some(Category::Listen),
         WSK_FLAG_CONNECTION_SOCKET => Some(Category::Connection),
         WSK_FLAG_STREAM_SOCKET => Some(Category::Stream),
+        WSK_FLAG_DATAGRAM_SOCKET => Some(Category::Datagram),
         _ => None,
     };
-    let result = match (category, family(address_family)) {
-        (Some(category), Some(family)) if is_tcp(kind, protocol) => {
+    let result = match (category, family(address_family), transport(kind, protocol)) {
+        (Some(category), Some(family), Some(datagrams)) if can_use(category, datagrams) => {
             let callbacks = callbacks(category, context, dispatch);
-            Socket::new(&wsk, &registration, category, family, callbacks).ok_or(STATUS_INSUFFICIENT_RESOURCES)
+            let socket = Socket::new(&wsk, &registration, category, (family, datagrams), callbacks);
+            socket.ok_or(STATUS_INSUFFICIENT_RESOURCES)
         }
-        (None, _) => Err(STATUS_INVALID_PARAMETER),
-        (Some(_), _) => Err(STATUS_NOT_SUPPORTED),
+        (None, _, _) => Err(STATUS_INVALID_PARAMETER),
+        (Some(_), _, _) => Err(STATUS_NOT_SUPPORTED),
     };
     let completion = match result {
         Ok(socket) => Completion::new(irp, STATUS_SUCCESS, socket.address),
@@ -150,14 +166,14 @@ pub(super) extern "win64" fn WskSocketConnect(
     check_context(context, "WskSocketConnect");
     let irp = begin(irp, "WskSocketConnect");
     let callbacks = callbacks(Category::Connection, context, dispatch);
-    let addresses = if is_tcp(kind, protocol) {
+    let addresses = if transport(kind, protocol) == Some(false) {
         read(local).and_then(|local| Ok((local, read(remote)?)))
     } else {
         Err(STATUS_NOT_SUPPORTED)
     };
     let begun = addresses.and_then(|(local, remote)| {
         let family = Family::of(&local);
-        let socket = Socket::new(&wsk, &registration, Category::Connection, family, callbacks);
+        let socket = Socket::new(&wsk, &registration, Category::Connection, (family, false), callbacks);
         let socket = socket.ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
         let outcome = socket.bind(&wsk, local).and_then(|()| socket_connect(&wsk, &socket, remote, irp));
         if outcome.is_err() {
@@ -221,20 +237,25 @@ pub(super) extern "win64" fn WskControlClient(
         WSK_TDI_BEHAVIOR if input_size >= 4 => STATUS_SUCCESS,
         WSK_TDI_BEHAVIOR => STATUS_INVALID_PARAMETER,
         WSK_TRANSPORT_LIST_QUERY => {
-            let transport = |family: u16| WSK_TRANSPORT {
+            let transport = |family, kind, protocol| WSK_TRANSPORT {
                 Version: wsk_bindings::MAKE_WSK_VERSION(1, 0),
-                SocketType: SOCK_STREAM,
-                Protocol: IPPROTO_TCP,
+                SocketType: kind,
+                Protocol: protocol,
                 AddressFamily: family,
                 ProviderId: NPI_WSK_INTERFACE_ID,
             };
-            let all = [transport(AF_INET), transport(AF_INET6)];
+            let all: [WSK_TRANSPORT; 4] = [
+                transport(AF_INET, SOCK_STREAM, IPPROTO_TCP),
+                transport(AF_INET, SOCK_DGRAM, IPPROTO_UDP),
+                transport(AF_INET6, SOCK_STREAM, IPPROTO_TCP),
+                transport(AF_INET6, SOCK_DGRAM, IPPROTO_UDP),
+            ];
             put(size_of_val(&all));
             if output_size < size_of_val(&all) {
                 return STATUS_BUFFER_OVERFLOW;
             }
             // SAFETY: the client gives enough bytes; a bad pointer faults, which the guard reports.
-            unsafe { output.cast::<[WSK_TRANSPORT; 2]>().write_unaligned(all) };
+            unsafe { output.cast::<[WSK_TRANSPORT; 4]>().write_unaligned(all) };
             STATUS_SUCCESS
         }
         WSK_CACHE_SD if input.is_null() || output_size < size_of::<usize>() => STATUS_INVALID_PARAMETER,
@@ -301,6 +322,9 @@ fn set_static_events(registration: &Registration, input_size: usize, input: PVOI
 
 const ADDRESS_INFO_TAG: u32 = pool::tag(*b"Wska");
 
+/// The address is to be bound (ws2tcpip.h).
+const AI_PASSIVE: i32 = 1;
+
 /// One ADDRINFOEXW and its address, in one block.
 #[repr(C)]
 struct AddressInfo {
@@ -338,20 +362,23 @@ pub(super) extern "win64" fn WskGetAddressInfo(
     Completion::new(irp, status, 0).conclude(&wsk)
 }
 
-/// The address of a literal. Names are not looked up: there is no name service here.
+/// The address of a literal, or of localhost. Other names are not looked up: there is no name service here.
 fn resolve(
     node: Option<&str>,
     service: Option<&str>,
     hints: Option<&ADDRINFOEXW>,
 ) -> Result<*mut ADDRINFOEXW, NTSTATUS> {
     let wanted = hints.map_or(0, |hints| hints.ai_family);
+    let passive = hints.is_some_and(|hints| hints.ai_flags & AI_PASSIVE != 0);
     let port: u16 = match service {
         None | Some("") => 0,
         Some(service) => service.parse().map_err(|_| STATUS_NOT_FOUND)?,
     };
     let ip: IpAddr = match node {
-        None | Some("") if wanted == i32::from(AF_INET6) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        None | Some("") => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        None | Some("") if passive && wanted == i32::from(AF_INET6) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        None | Some("") if passive => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        None | Some("" | "localhost") if wanted == i32::from(AF_INET6) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        None | Some("" | "localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
         Some(node) => node.parse().map_err(|_| STATUS_NOT_FOUND)?,
     };
     let (family, length) = if ip.is_ipv4() { (AF_INET, 16) } else { (AF_INET6, 28) };
@@ -370,8 +397,13 @@ fn resolve(
     let info = unsafe { &mut *block };
     info.address = Encoded::new(&SocketAddr::new(ip, port));
     info.head.ai_family = family.into();
-    info.head.ai_socktype = SOCK_STREAM.into();
-    info.head.ai_protocol = IPPROTO_TCP as _;
+    let (kind, protocol) = hints.map_or((0, 0), |hints| (hints.ai_socktype, hints.ai_protocol));
+    info.head.ai_socktype = if kind == 0 { SOCK_STREAM.into() } else { kind };
+    info.head.ai_protocol = match protocol {
+        0 if info.head.ai_socktype == i32::from(SOCK_DGRAM) => IPPROTO_UDP as _,
+        0 => IPPROTO_TCP as _,
+        protocol => protocol,
+    };
     info.head.ai_addrlen = length;
     info.head.ai_addr = info.address.as_ptr().cast();
     Ok(block.cast())

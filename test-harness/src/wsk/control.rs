@@ -3,18 +3,20 @@
 #![allow(non_upper_case_globals)] // the headers' constants in patterns
 
 use std::ffi::c_void;
+use std::net::SocketAddr;
 
 use wsk_bindings::{
     IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, NPI_WSK_INTERFACE_ID, SIO_WSK_QUERY_IDEAL_SEND_BACKLOG,
-    SIO_WSK_QUERY_INSPECT_ID, SIO_WSK_QUERY_RECEIVE_BACKLOG, SO_CONDITIONAL_ACCEPT, SO_EXCLUSIVEADDRUSE, SO_KEEPALIVE,
-    SO_RCVBUF, SO_REUSEADDR, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY, WSK_EVENT_CALLBACK_CONTROL, WSK_EVENT_DISABLE,
-    WSK_INSPECT_ID, WSK_SOCKET, WskGetOption, WskIoctl, WskSetOption,
+    SIO_WSK_QUERY_INSPECT_ID, SIO_WSK_QUERY_RECEIVE_BACKLOG, SIO_WSK_SET_REMOTE_ADDRESS, SIO_WSK_SET_SENDTO_ADDRESS,
+    SO_BROADCAST, SO_CONDITIONAL_ACCEPT, SO_EXCLUSIVEADDRUSE, SO_KEEPALIVE, SO_RCVBUF, SO_REUSEADDR, SO_SNDBUF,
+    SOL_SOCKET, TCP_NODELAY, WSK_EVENT_CALLBACK_CONTROL, WSK_EVENT_DISABLE, WSK_EVENT_RECEIVE_FROM, WSK_INSPECT_ID,
+    WSK_SOCKET, WskGetOption, WskIoctl, WskSetOption,
 };
 
 use super::events::{EVENT_OPTION, events_of};
 use super::operation::{Completion, begin};
-use super::socket::{Action, Call, Category, Phase, State, have_memory};
-use super::status_of;
+use super::socket::{Action, Call, Category, Indication, Phase, State, have_memory};
+use super::{address, status_of};
 use crate::guard::violate;
 use crate::network::SocketOption;
 use crate::nt::status::{
@@ -32,6 +34,7 @@ fn network_option(level: u32, name: u32) -> Option<SocketOption> {
         _ if tcp && name == TCP_NODELAY => SocketOption::NoDelay,
         _ if socket && name == SO_KEEPALIVE => SocketOption::KeepAlive,
         _ if socket && name == SO_REUSEADDR => SocketOption::ReuseAddress,
+        _ if socket && name == SO_BROADCAST => SocketOption::Broadcast,
         _ if socket && name == SO_SNDBUF => SocketOption::SendBuffer,
         _ if socket && name == SO_RCVBUF => SocketOption::ReceiveBuffer,
         _ if level == IPPROTO_IPV6 && name == IPV6_V6ONLY => SocketOption::V6Only,
@@ -57,6 +60,11 @@ impl Buffer {
             4.. => Ok(unsafe { self.address.cast::<u32>().read_unaligned() }),
             _ => Err(STATUS_BUFFER_TOO_SMALL),
         }
+    }
+
+    /// Reads an address; `None` if the buffer is empty.
+    fn peer(self) -> Result<Option<SocketAddr>, NTSTATUS> {
+        if self.address.is_null() || self.size == 0 { Ok(None) } else { address::read(self.address).map(Some) }
     }
 
     /// Writes a value; the number of bytes.
@@ -108,7 +116,7 @@ pub(super) extern "win64" fn WskControlSocket(
             WskGetOption => get_option(&call, &mut state, level, code, output),
             WskIoctl => {
                 drop(state);
-                io_control(&call, code, output)
+                io_control(&call, code, input, output)
             }
             _ => Err(STATUS_INVALID_PARAMETER),
         }
@@ -158,7 +166,7 @@ fn get_option(call: &Call, state: &mut State, level: u32, name: u32, output: Buf
     output.write(value)
 }
 
-fn io_control(call: &Call, code: u32, output: Buffer) -> Result<usize, NTSTATUS> {
+fn io_control(call: &Call, code: u32, input: Buffer, output: Buffer) -> Result<usize, NTSTATUS> {
     match code {
         SIO_WSK_QUERY_IDEAL_SEND_BACKLOG => output.write(call.socket.ideal_send_backlog()),
         SIO_WSK_QUERY_RECEIVE_BACKLOG => output.write(call.socket.state.lock().unread.len()),
@@ -166,6 +174,8 @@ fn io_control(call: &Call, code: u32, output: Buffer) -> Result<usize, NTSTATUS>
             let from = call.socket.state.lock().inspect_serial.ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
             output.write(WSK_INSPECT_ID { Key: from.0, SerialNumber: from.1 })
         }
+        SIO_WSK_SET_REMOTE_ADDRESS => call.socket.set_remote(&call.wsk, input.peer()?).map(|()| 0),
+        SIO_WSK_SET_SENDTO_ADDRESS => call.socket.set_send_to(input.peer()?).map(|()| 0),
         _ => Err(STATUS_NOT_SUPPORTED),
     }
 }
@@ -199,6 +209,7 @@ fn set_events(call: Call, input: Buffer, packet: Option<&IRP>) -> NTSTATUS {
         }
         let ready = match state.phase {
             Phase::Listening => socket.category != Category::Connection,
+            Phase::Created | Phase::Bound if socket.category == Category::Datagram => true,
             Phase::Connected => true,
             Phase::Created | Phase::Bound | Phase::Connecting | Phase::Failed(_) | Phase::Closing => false,
         };
@@ -207,6 +218,9 @@ fn set_events(call: Call, input: Buffer, packet: Option<&IRP>) -> NTSTATUS {
             return finish(call, STATUS_INVALID_DEVICE_STATE);
         }
         state.events |= mask;
+        if mask & WSK_EVENT_RECEIVE_FROM != 0 {
+            state.receive_event = Indication::Armed;
+        }
         drop(state);
         // What has arrived before is told of now, but not in this call.
         call.wsk.queue_pump(&socket);

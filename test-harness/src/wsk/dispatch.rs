@@ -4,14 +4,15 @@ use std::ffi::c_void;
 use std::sync::LazyLock;
 
 use wsk_bindings::{
-    MAKE_WSK_VERSION, WSK_PROVIDER_BASIC_DISPATCH, WSK_PROVIDER_CONNECTION_DISPATCH, WSK_PROVIDER_DISPATCH,
-    WSK_PROVIDER_LISTEN_DISPATCH, WSK_PROVIDER_STREAM_DISPATCH,
+    MAKE_WSK_VERSION, WSK_PROVIDER_BASIC_DISPATCH, WSK_PROVIDER_CONNECTION_DISPATCH, WSK_PROVIDER_DATAGRAM_DISPATCH,
+    WSK_PROVIDER_DISPATCH, WSK_PROVIDER_LISTEN_DISPATCH, WSK_PROVIDER_STREAM_DISPATCH,
 };
 
 use super::client::{WskControlClient, WskFreeAddressInfo, WskGetAddressInfo, WskSocket, WskSocketConnect};
 use super::close::WskCloseSocket;
 use super::connection::{WskConnect, WskConnectEx, WskDisconnect, WskReceive, WskSend};
 use super::control::WskControlSocket;
+use super::datagram::{WskReceiveFrom, WskReleaseDatagrams, WskSendMessages, WskSendTo};
 use super::events::WskRelease;
 use super::listen::{WskAccept, WskInspectComplete, WskListen};
 use super::name::WskGetNameInfo;
@@ -53,6 +54,14 @@ const STREAM: &[Function] = named![
     WskGetRemoteAddress,
     WskConnectEx,
 ];
+const DATAGRAM: &[Function] = &[
+    ("WskBind", WskBind as *const ()),
+    ("WskSendTo", WskSendTo as *const ()),
+    ("WskReceiveFrom", WskReceiveFrom as *const ()),
+    ("WskRelease", WskReleaseDatagrams as *const ()),
+    ("WskGetLocalAddress", WskGetLocalAddress as *const ()),
+    ("WskSendMessages", WskSendMessages as *const ()),
+];
 /// Its first word is the version.
 const PROVIDER: &[Function] = &[
     NO_FUNCTION,
@@ -67,7 +76,7 @@ const PROVIDER: &[Function] = &[
 /// Every function in the tables.
 #[cfg(test)]
 pub(crate) fn functions() -> Vec<(&'static str, usize)> {
-    let all = [PROVIDER, BASIC, LISTEN, CONNECTION, STREAM].concat();
+    let all = [PROVIDER, BASIC, LISTEN, CONNECTION, STREAM, DATAGRAM].concat();
     all.into_iter().filter(|(_, address)| !address.is_null()).map(|(name, address)| (name, address as usize)).collect()
 }
 
@@ -78,6 +87,7 @@ struct Tables {
     listen: Box<[usize]>,
     connection: Box<[usize]>,
     stream: Box<[usize]>,
+    datagram: Box<[usize]>,
     _thunks: Sealed,
 }
 
@@ -97,6 +107,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
         listen: table(&[BASIC, LISTEN].concat(), size_of::<WSK_PROVIDER_LISTEN_DISPATCH>()),
         connection: table(&[BASIC, CONNECTION].concat(), size_of::<WSK_PROVIDER_CONNECTION_DISPATCH>()),
         stream: table(&[BASIC, STREAM].concat(), size_of::<WSK_PROVIDER_STREAM_DISPATCH>()),
+        datagram: table(&[BASIC, DATAGRAM].concat(), size_of::<WSK_PROVIDER_DATAGRAM_DISPATCH>()),
         basic: table(BASIC, size_of::<WSK_PROVIDER_BASIC_DISPATCH>()),
         _thunks: thunks.seal().expect("executable memory for the dispatch tables"),
     }
@@ -114,6 +125,7 @@ pub(super) fn of(category: Category) -> *const c_void {
         Category::Listen => &TABLES.listen,
         Category::Connection => &TABLES.connection,
         Category::Stream => &TABLES.stream,
+        Category::Datagram => &TABLES.datagram,
     };
     table.as_ptr().cast()
 }

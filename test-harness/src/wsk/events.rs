@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use wsk_bindings::{
-    SO_WSK_EVENT_CALLBACK, WSK_BUF, WSK_CLIENT_CONNECTION_DISPATCH, WSK_CLIENT_LISTEN_DISPATCH, WSK_DATA_INDICATION,
-    WSK_EVENT_ACCEPT, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE, WSK_EVENT_SEND_BACKLOG, WSK_FLAG_ABORTIVE,
-    WSK_FLAG_AT_DISPATCH_LEVEL, WSK_INSPECT_ID, WSK_SOCKET,
+    SO_WSK_EVENT_CALLBACK, WSK_BUF, WSK_CLIENT_CONNECTION_DISPATCH, WSK_CLIENT_DATAGRAM_DISPATCH,
+    WSK_CLIENT_LISTEN_DISPATCH, WSK_DATA_INDICATION, WSK_DATAGRAM_INDICATION, WSK_EVENT_ACCEPT, WSK_EVENT_DISCONNECT,
+    WSK_EVENT_RECEIVE, WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_FLAG_ABORTIVE, WSK_FLAG_AT_DISPATCH_LEVEL,
+    WSK_INSPECT_ID, WSK_SOCKET,
 };
 
 use super::address::Encoded;
@@ -36,6 +37,7 @@ type AcceptEvent = extern "win64" fn(
 type InspectEvent = extern "win64" fn(PVOID, *mut c_void, *mut c_void, *mut WSK_INSPECT_ID) -> i32;
 type AbortEvent = extern "win64" fn(PVOID, *mut WSK_INSPECT_ID) -> NTSTATUS;
 type ReceiveEvent = extern "win64" fn(PVOID, u32, *mut WSK_DATA_INDICATION, usize, *mut usize) -> NTSTATUS;
+pub(super) type ReceiveFromEvent = extern "win64" fn(PVOID, u32, *mut WSK_DATAGRAM_INDICATION) -> NTSTATUS;
 type DisconnectEvent = extern "win64" fn(PVOID, u32) -> NTSTATUS;
 type SendBacklogEvent = extern "win64" fn(PVOID, usize) -> NTSTATUS;
 
@@ -53,7 +55,7 @@ fn slot<F: Copy>(table: usize, offset: usize) -> Option<F> {
 
 macro_rules! callback {
     ($name:ident -> $type:ty: $table:ident.$field:ident of $slot:ident) => {
-        fn $name(callbacks: &Callbacks) -> Option<$type> {
+        pub(super) fn $name(callbacks: &Callbacks) -> Option<$type> {
             slot(callbacks.$slot, std::mem::offset_of!($table, $field))
         }
     };
@@ -63,6 +65,7 @@ callback!(accept_event -> AcceptEvent: WSK_CLIENT_LISTEN_DISPATCH.WskAcceptEvent
 callback!(inspect_event -> InspectEvent: WSK_CLIENT_LISTEN_DISPATCH.WskInspectEvent of listen);
 callback!(abort_event -> AbortEvent: WSK_CLIENT_LISTEN_DISPATCH.WskAbortEvent of listen);
 callback!(receive_event -> ReceiveEvent: WSK_CLIENT_CONNECTION_DISPATCH.WskReceiveEvent of connection);
+callback!(receive_from_event -> ReceiveFromEvent: WSK_CLIENT_DATAGRAM_DISPATCH.WskReceiveFromEvent of datagram);
 callback!(disconnect_event -> DisconnectEvent: WSK_CLIENT_CONNECTION_DISPATCH.WskDisconnectEvent of connection);
 callback!(send_backlog_event -> SendBacklogEvent: WSK_CLIENT_CONNECTION_DISPATCH.WskSendBacklogEvent of connection);
 
@@ -118,6 +121,7 @@ impl Socket {
             state.running = match event {
                 Event::Accept => WSK_EVENT_ACCEPT,
                 Event::Receive => WSK_EVENT_RECEIVE,
+                Event::ReceiveFrom => WSK_EVENT_RECEIVE_FROM,
                 Event::Disconnect { .. } => WSK_EVENT_DISCONNECT,
                 Event::SendBacklog => WSK_EVENT_SEND_BACKLOG,
                 Event::Inspect { .. } | Event::Abort { .. } => 0,
@@ -133,6 +137,7 @@ impl Socket {
             }
             Event::Accept => self.call_accept(wsk, &callbacks),
             Event::Receive => self.call_receive(wsk, &callbacks),
+            Event::ReceiveFrom => self.call_receive_from(wsk, &callbacks),
             Event::Disconnect { abortive } => {
                 let Some(routine) = disconnect_event(&callbacks) else { return };
                 let flags = WSK_FLAG_AT_DISPATCH_LEVEL | if abortive { WSK_FLAG_ABORTIVE } else { 0 };
@@ -195,7 +200,8 @@ impl Socket {
         if status == STATUS_SUCCESS {
             {
                 let mut state = socket.state.lock();
-                state.callbacks = Callbacks { context: context as usize, listen: 0, connection: dispatch as usize };
+                state.callbacks =
+                    Callbacks { context: context as usize, connection: dispatch as usize, ..Callbacks::default() };
             }
             socket.pump(wsk);
         } else {
@@ -273,7 +279,7 @@ impl Socket {
         }
     }
 
-    fn forget_indication(&self, block: usize) -> bool {
+    pub(super) fn forget_indication(&self, block: usize) -> bool {
         let mut state = self.state.lock();
         let index = state.kept.iter().position(|kept| *kept == block);
         index.map(|index| state.kept.swap_remove(index)).is_some()
@@ -327,6 +333,7 @@ pub(super) fn events_of(category: Category) -> u32 {
         Category::Listen => WSK_EVENT_ACCEPT,
         Category::Connection => connection,
         Category::Stream => WSK_EVENT_ACCEPT | connection,
+        Category::Datagram => WSK_EVENT_RECEIVE_FROM,
     }
 }
 

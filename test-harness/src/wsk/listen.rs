@@ -99,7 +99,7 @@ impl Socket {
         let Kind::Accept { context, dispatch, local, remote } = operation.kind else {
             return Err(STATUS_INVALID_DEVICE_STATE);
         };
-        let callbacks = Callbacks { context, listen: 0, connection: dispatch };
+        let callbacks = Callbacks { context, connection: dispatch, ..Callbacks::default() };
         let (from, to) = (Encoded::new(&arrival.remote), Encoded::new(&arrival.local));
         let socket = self
             .accepted(wsk, arrival.endpoint, arrival.token, arrival.serial, callbacks)
@@ -119,7 +119,8 @@ impl Socket {
         serial: u32,
         callbacks: Callbacks,
     ) -> Option<Arc<Socket>> {
-        let Some(socket) = Socket::new(wsk, &self.registration, Category::Connection, self.family, callbacks) else {
+        let Some(socket) = Socket::new(wsk, &self.registration, Category::Connection, (self.family, false), callbacks)
+        else {
             endpoint.abort();
             return None;
         };

@@ -8,10 +8,12 @@ mod client;
 mod close;
 mod connection;
 mod control;
+mod datagram;
 mod dispatch;
 mod events;
 mod listen;
 mod name;
+mod nmr;
 mod operation;
 mod registration;
 mod socket;
@@ -219,15 +221,19 @@ pub(super) fn status_of(error: NetworkError) -> NTSTATUS {
     }
 }
 
+fn exports() -> impl Iterator<Item = (&'static str, Export)> {
+    registration::EXPORTS.iter().chain(nmr::EXPORTS).copied()
+}
+
 /// What netio.sys exports under a name.
 pub(crate) fn find(name: &str) -> Option<Export> {
-    registration::EXPORTS.iter().find(|(known, _)| *known == name).map(|(_, export)| *export)
+    exports().find(|(known, _)| *known == name).map(|(_, export)| export)
 }
 
 /// Every function that drivers can call: exports, and those in the dispatch tables.
 #[cfg(test)]
 pub(crate) fn functions() -> Vec<(&'static str, usize)> {
-    let exported = registration::EXPORTS.iter().filter_map(|(name, export)| Some((*name, export.code()?)));
+    let exported = exports().filter_map(|(name, export)| Some((name, export.code()?)));
     exported.chain(dispatch::functions()).collect()
 }
 
@@ -238,7 +244,10 @@ pub(crate) fn left_behind(kernel: &Kernel) -> Option<(Rule, String)> {
     if sockets != 0 {
         return Some((Rule::Wsk(5), format!("{sockets} open WSK sockets")));
     }
-    (registrations != 0).then(|| (Rule::Wsk(2), format!("{registrations} WSK registrations without WskDeregister")))
+    if registrations != 0 {
+        return Some((Rule::Wsk(2), format!("{registrations} WSK registrations without WskDeregister")));
+    }
+    nmr::left_behind(kernel)
 }
 
 /// What a machine's WSK has in use.

@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 use std::io::{IoSlice, IoSliceMut};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -194,6 +195,17 @@ impl Cursor {
         body(&mut slices[..count])
     }
 
+    /// Copies all bytes that are left.
+    pub(super) fn bytes(mut self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.remaining);
+        while self.remaining > 0 {
+            let before = bytes.len();
+            self.with_slices(|slices| slices.iter().for_each(|slice| bytes.extend_from_slice(slice)));
+            self.advance(bytes.len() - before);
+        }
+        bytes
+    }
+
     /// Copies bytes to the next place; how many fitted.
     pub(super) fn fill(&mut self, bytes: &[u8]) -> usize {
         let mut copied = 0;
@@ -242,6 +254,16 @@ pub(super) enum Kind {
         drain: bool,
     },
     Disconnect,
+    /// WskSendTo and WskSendMessages; where to, if it does not go to the socket's fixed address.
+    SendTo {
+        to: Option<SocketAddr>,
+    },
+    /// WskReceiveFrom, with where the sender's address, the length of control data and the flags go.
+    ReceiveFrom {
+        remote: usize,
+        control_length: usize,
+        flags: usize,
+    },
     /// WskAccept, with where the addresses go and what the new socket gets.
     Accept {
         context: usize,
@@ -271,8 +293,9 @@ impl Operation {
     /// Where the client wants addresses to be written.
     fn addresses(&self) -> impl Iterator<Item = usize> + use<> {
         let addresses = match self.kind {
-            Kind::Accept { local, remote, .. } => [local, remote],
-            Kind::Connect { .. } | Kind::Send | Kind::Receive { .. } | Kind::Disconnect => [0, 0],
+            Kind::Accept { local, remote, .. } => [local, remote, 0],
+            Kind::ReceiveFrom { remote, control_length, flags } => [remote, control_length, flags],
+            Kind::Connect { .. } | Kind::Send | Kind::SendTo { .. } | Kind::Receive { .. } | Kind::Disconnect => [0; 3],
         };
         addresses.into_iter().filter(|address| *address != 0)
     }
@@ -298,7 +321,7 @@ impl Operation {
     pub(super) fn pend(&mut self, token: u64) -> bool {
         self.held = kernel().locked_pages.hold(self.cursor.lists());
         for address in self.addresses() {
-            kernel().lent.lend(address, Rule::Wsk(14), "an address buffer of a pending WskAccept");
+            kernel().lent.lend(address, Rule::Wsk(14), "a buffer of a pending WskAccept or WskReceiveFrom");
         }
         self.lent = true;
         let irp = self.packet();

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use wsk_bindings::{
-    MAKE_WSK_VERSION, WSK_CLIENT_NPI, WSK_INFINITE_WAIT, WSK_NO_WAIT, WSK_PROVIDER_CHARACTERISTICS, WSK_PROVIDER_NPI,
-    WSK_REGISTRATION,
+    MAKE_WSK_VERSION, WSK_CLIENT_DISPATCH, WSK_CLIENT_NPI, WSK_INFINITE_WAIT, WSK_NO_WAIT,
+    WSK_PROVIDER_CHARACTERISTICS, WSK_PROVIDER_NPI, WSK_REGISTRATION,
 };
 
 use super::{Wsk, dispatch, wsk};
 use crate::guard::{escape, violate};
 use crate::image::Export;
+use crate::kernel::Kernel;
 use crate::nt::irql::called;
 use crate::nt::pool::{self, Owner};
 use crate::nt::status::{STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES, STATUS_NOINTERFACE, STATUS_SUCCESS};
@@ -23,7 +24,7 @@ use crate::thread::current;
 use crate::violation::Rule;
 
 /// The versions that this provider serves.
-const VERSION: u16 = MAKE_WSK_VERSION(1, 0);
+pub(super) const VERSION: u16 = MAKE_WSK_VERSION(1, 0);
 
 /// How long WskDeregister waits for what the client should have ended before.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -96,46 +97,87 @@ fn find(wsk: &Wsk, registration: *const WSK_REGISTRATION, call: &str) -> Arc<Reg
     }
 }
 
-pub(crate) extern "win64" fn WskRegister(client: &WSK_CLIENT_NPI, registration: &mut WSK_REGISTRATION) -> NTSTATUS {
-    let current = called("WskRegister", PASSIVE_LEVEL);
-    // SAFETY: the client's table is resident until WskDeregister; a bad pointer faults, which the guard reports.
-    let version = unsafe { &*client.Dispatch }.Version;
-    if current.kernel.faults.allocation_fails() {
-        return STATUS_INSUFFICIENT_RESOURCES;
+/// A record of a client, which gets a block of memory to be known by. `None` without memory.
+fn record(kernel: &Kernel, dispatch: usize, captures: i32) -> Option<Registration> {
+    if kernel.faults.allocation_fails() {
+        return None;
     }
-    let wsk = wsk();
-    let address = std::ptr::from_mut(registration) as usize;
-    if wsk.registrations.lock().contains_key(&address) {
-        violate(Rule::Wsk(2), "WskRegister with a WSK_REGISTRATION that is in use");
-    }
-    let Some(block) = current.kernel.pool.allocate(16, TAG, Owner::Kernel, true) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    };
-    *registration = WSK_REGISTRATION {
-        ReservedRegistrationState: REGISTERED,
-        ReservedRegistrationContext: block.cast(),
-        ReservedRegistrationLock: 0,
-    };
-    let record = Registration {
+    let block = kernel.pool.allocate(16, TAG, Owner::Kernel, true)?;
+    // SAFETY: the client's table is resident while it is a client; a bad pointer faults, which the guard reports.
+    let version = unsafe { &*(dispatch as *const WSK_CLIENT_DISPATCH) }.Version;
+    Some(Registration {
         client: block as usize,
         version,
-        dispatch: client.Dispatch as usize,
-        captures: AtomicI32::new(0),
+        dispatch,
+        captures: AtomicI32::new(captures),
         deregistering: false.into(),
         static_events: AtomicU32::new(0),
         sockets: AtomicUsize::new(0),
-    };
-    current.kernel.lent.lend(record.dispatch, Rule::Wsk(1), "the WSK_CLIENT_DISPATCH of a registered client");
-    current.kernel.lent.lend(address, Rule::Wsk(1), "the WSK_REGISTRATION of a registered client");
-    wsk.registrations.lock().insert(address, Arc::new(record));
+    })
+}
+
+fn wake_on_stop(wsk: &Arc<Wsk>, kernel: &Kernel) {
     if !wsk.hooked.swap(true, Ordering::AcqRel) {
-        let hooked = Arc::downgrade(&wsk);
-        current.kernel.on_stop(move || {
+        let hooked = Arc::downgrade(wsk);
+        kernel.on_stop(move || {
             if let Some(wsk) = hooked.upgrade() {
                 wsk.readiness.wake();
             }
         });
     }
+}
+
+/// Attaches a client that has found WSK by the Network Module Registrar: its WSK client object, and the provider's table.
+pub(super) fn attach(wsk: &Arc<Wsk>, dispatch: PVOID) -> Result<(PVOID, PVOID), NTSTATUS> {
+    let kernel = &current().kernel;
+    if dispatch.is_null() || wsk.readiness.state.lock().not_ready {
+        return Err(STATUS_NOINTERFACE);
+    }
+    let record = record(kernel, dispatch as usize, 1).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
+    let client = record.client;
+    if record.version >> 8 != VERSION >> 8 {
+        pool::free(kernel, client as PVOID, TAG);
+        return Err(STATUS_NOINTERFACE);
+    }
+    kernel.lent.lend(record.dispatch, Rule::Wsk(1), "the WSK_CLIENT_DISPATCH of an attached client");
+    wsk.registrations.lock().insert(client, Arc::new(record));
+    wake_on_stop(wsk, kernel);
+    wsk.start(kernel);
+    Ok((client as PVOID, dispatch::provider() as PVOID))
+}
+
+/// Sockets of a client that has attached.
+pub(super) fn sockets_of(wsk: &Wsk, client: usize) -> usize {
+    wsk.registrations.lock().get(&client).map_or(0, |known| known.sockets.load(Ordering::Acquire))
+}
+
+/// Forgets a client that has attached, and has no sockets left.
+pub(super) fn detach(wsk: &Wsk, client: usize) {
+    if let Some(known) = wsk.registrations.lock().remove(&client) {
+        current().kernel.lent.give_back(known.dispatch);
+        pool::free(&current().kernel, client as PVOID, TAG);
+    }
+}
+
+pub(crate) extern "win64" fn WskRegister(client: &WSK_CLIENT_NPI, registration: &mut WSK_REGISTRATION) -> NTSTATUS {
+    let current = called("WskRegister", PASSIVE_LEVEL);
+    let wsk = wsk();
+    let address = std::ptr::from_mut(registration) as usize;
+    if wsk.registrations.lock().contains_key(&address) {
+        violate(Rule::Wsk(2), "WskRegister with a WSK_REGISTRATION that is in use");
+    }
+    let Some(record) = record(&current.kernel, client.Dispatch as usize, 0) else {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    };
+    *registration = WSK_REGISTRATION {
+        ReservedRegistrationState: REGISTERED,
+        ReservedRegistrationContext: record.client as *mut _,
+        ReservedRegistrationLock: 0,
+    };
+    current.kernel.lent.lend(record.dispatch, Rule::Wsk(1), "the WSK_CLIENT_DISPATCH of a registered client");
+    current.kernel.lent.lend(address, Rule::Wsk(1), "the WSK_REGISTRATION of a registered client");
+    wsk.registrations.lock().insert(address, Arc::new(record));
+    wake_on_stop(&wsk, &current.kernel);
     STATUS_SUCCESS
 }
 

@@ -30,6 +30,7 @@ pub(super) enum Category {
     Listen,
     Connection,
     Stream,
+    Datagram,
 }
 
 /// How far a socket has come.
@@ -67,6 +68,7 @@ pub(super) enum Event {
     Abort { serial: u32 },
     Accept,
     Receive,
+    ReceiveFrom,
     Disconnect { abortive: bool },
     SendBacklog,
 }
@@ -85,6 +87,8 @@ pub(super) struct Callbacks {
     pub(super) listen: usize,
     /// A WSK_CLIENT_CONNECTION_DISPATCH, or null.
     pub(super) connection: usize,
+    /// A WSK_CLIENT_DATAGRAM_DISPATCH, or null.
+    pub(super) datagram: usize,
 }
 
 pub(super) struct State {
@@ -112,6 +116,10 @@ pub(super) struct State {
     pub(super) disconnect_event: Indication,
     /// Data that was indicated and not taken.
     pub(super) unread: VecDeque<u8>,
+    /// Datagrams that were indicated and not taken.
+    pub(super) waiting: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Where datagrams go that name no address.
+    pub(super) send_to: Option<SocketAddr>,
     /// Indications that the client keeps.
     pub(super) kept: Vec<usize>,
     pub(super) actions: VecDeque<Action>,
@@ -135,6 +143,8 @@ pub(crate) struct Socket {
     pub(super) address: usize,
     pub(super) category: Category,
     pub(super) family: Family,
+    /// Its transport is UDP.
+    is_of_datagrams: bool,
     pub(super) registration: Arc<Registration>,
     pub(super) state: Mutex<State>,
     /// Threads that are inside a call on the socket.
@@ -152,7 +162,7 @@ impl Socket {
         wsk: &Wsk,
         registration: &Arc<Registration>,
         category: Category,
-        family: Family,
+        (family, is_of_datagrams): (Family, bool),
         callbacks: Callbacks,
     ) -> Option<Arc<Self>> {
         let kernel = kernel();
@@ -180,6 +190,8 @@ impl Socket {
             receive_event: Indication::Armed,
             disconnect_event: Indication::Armed,
             unread: VecDeque::new(),
+            waiting: VecDeque::new(),
+            send_to: None,
             kept: Vec::new(),
             actions: VecDeque::new(),
             cancelling: 0,
@@ -194,6 +206,7 @@ impl Socket {
             address: block as usize,
             category,
             family,
+            is_of_datagrams,
             registration: registration.clone(),
             state: Mutex::new(state),
             callers: Mutex::default(),
@@ -275,6 +288,10 @@ impl Socket {
                 Phase::Connecting | Phase::Connected => self.pump_connection(wsk, &mut state),
                 Phase::Listening => {
                     self.pump_listener(wsk, &mut state);
+                    false
+                }
+                Phase::Bound if self.category == Category::Datagram => {
+                    state.pump_datagrams(wsk);
                     false
                 }
                 Phase::Created | Phase::Bound | Phase::Failed(_) | Phase::Closing => false,
@@ -377,8 +394,8 @@ impl State {
         }
         match operation.kind {
             Kind::Connect { .. } => self.connect = Some(operation),
-            Kind::Send | Kind::Disconnect => self.sends.push_back(operation),
-            Kind::Receive { .. } => self.receives.push_back(operation),
+            Kind::Send | Kind::SendTo { .. } | Kind::Disconnect => self.sends.push_back(operation),
+            Kind::Receive { .. } | Kind::ReceiveFrom { .. } => self.receives.push_back(operation),
             Kind::Accept { .. } => self.accepts.push_back(operation),
         }
         Ok(())
@@ -396,9 +413,10 @@ impl State {
         }
     }
 
-    /// Whether WskReceiveEvent runs with an indication that it has not released.
+    /// Whether WskReceiveEvent or WskReceiveFromEvent runs with an indication that it has not released.
     pub(super) fn is_indicating(&self) -> bool {
-        self.running & wsk_bindings::WSK_EVENT_RECEIVE != 0 && !self.kept.is_empty()
+        let receiving = wsk_bindings::WSK_EVENT_RECEIVE | wsk_bindings::WSK_EVENT_RECEIVE_FROM;
+        self.running & receiving != 0 && !self.kept.is_empty()
     }
 
     pub(super) fn is_enabled(&self, event: u32) -> bool {
@@ -504,7 +522,13 @@ impl Socket {
     /// The network's socket, made when it is first needed.
     pub(super) fn endpoint<'a>(&self, wsk: &Wsk, state: &'a mut State) -> Result<&'a dyn network::Socket, NTSTATUS> {
         if state.endpoint.is_none() {
-            state.endpoint = Some(wsk.backend().socket(self.family, self.token).map_err(super::status_of)?);
+            let backend = wsk.backend();
+            let made = if self.is_of_datagrams {
+                backend.datagram_socket(self.family, self.token)
+            } else {
+                backend.socket(self.family, self.token)
+            };
+            state.endpoint = Some(made.map_err(super::status_of)?);
         }
         Ok(&**state.endpoint.as_ref().expect("made above"))
     }

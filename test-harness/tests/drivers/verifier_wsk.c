@@ -1,6 +1,7 @@
 /* A WSK client that keeps the rules of docs/wsk-rules.md, or breaks the one that a behaviour is named after. */
 #include "verifier.h"
 #include "wsk_client.h"
+#include "wsk_operation.h"
 
 static NTSTATUS (*const AtEntry)(PDRIVER_OBJECT) = NULL;
 static VOID (*const AtUnload)(VOID) = NULL;
@@ -9,42 +10,6 @@ static const GUID Interface = {0x2227E803, 0x8D8B, 0x11D4, {0xAB, 0xAD, 0x00, 0x
 static const WSK_CLIENT_DISPATCH ClientDispatch = {.Version = 0x100};
 static WSK_REGISTRATION Registration;
 static WSK_PROVIDER_NPI Npi;
-
-/* Operations */
-
-typedef struct {
-    PIRP Irp;
-    KEVENT Done;
-} OPERATION;
-
-static NTSTATUS NTAPI Completed(PDEVICE_OBJECT Device, PIRP Irp, PVOID Event) {
-    UNREFERENCED_PARAMETER(Device);
-    UNREFERENCED_PARAMETER(Irp);
-    KeSetEvent(Event, IO_NO_INCREMENT, FALSE);
-    return STATUS_MORE_PROCESSING_REQUIRED;
-}
-
-static VOID Arm(OPERATION *Operation) {
-    KeInitializeEvent(&Operation->Done, NotificationEvent, FALSE);
-    IoSetCompletionRoutine(Operation->Irp, Completed, &Operation->Done, TRUE, TRUE, TRUE);
-}
-
-static PIRP New(OPERATION *Operation) {
-    Operation->Irp = IoAllocateIrp(1, FALSE);
-    Arm(Operation);
-    return Operation->Irp;
-}
-
-/* Waits for the end; Information is the new socket, where there is one. */
-static NTSTATUS End(OPERATION *Operation, PVOID *Information) {
-    NTSTATUS Status;
-    KeWaitForSingleObject(&Operation->Done, Executive, KernelMode, FALSE, NULL);
-    Status = Operation->Irp->IoStatus.Status;
-    if (Information != NULL)
-        *Information = NT_SUCCESS(Status) ? (PVOID)Operation->Irp->IoStatus.Information : NULL;
-    IoFreeIrp(Operation->Irp);
-    return Status;
-}
 
 /* Clients and sockets */
 

@@ -4,11 +4,13 @@
 #define WSK_INFINITE_WAIT 0xffffffff
 #define WSK_FLAG_LISTEN_SOCKET 1
 #define WSK_FLAG_CONNECTION_SOCKET 2
+#define WSK_FLAG_DATAGRAM_SOCKET 4
 #define WSK_FLAG_WAITALL 2
 #define WSK_FLAG_DRAIN 4
 #define WSK_FLAG_ABORTIVE 1
 #define WSK_EVENT_ACCEPT 0x200
 #define WSK_EVENT_RECEIVE 0x40
+#define WSK_EVENT_RECEIVE_FROM 0x100
 #define WSK_EVENT_DISCONNECT 0x80
 #define WSK_EVENT_DISABLE 0x80000000
 #define WSK_TRANSPORT_LIST_QUERY 2
@@ -18,7 +20,10 @@
 #define SO_WSK_EVENT_CALLBACK (0x4000 + 2)
 #define AF_INET 2
 #define SOCK_STREAM 1
+#define SOCK_DGRAM 2
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define MSG_TRUNC 0x100
 #define STATUS_DATA_NOT_ACCEPTED ((NTSTATUS)0xC000021B)
 enum { WskSetOption, WskGetOption, WskIoctl };
 enum { WskInspectReject, WskInspectAccept, WskInspectPend };
@@ -44,6 +49,19 @@ typedef struct _WSK_DATA_INDICATION {
     struct _WSK_DATA_INDICATION *Next;
     WSK_BUF Buffer;
 } WSK_DATA_INDICATION;
+
+typedef struct _WSK_BUF_LIST {
+    struct _WSK_BUF_LIST *Next;
+    WSK_BUF Buffer;
+} WSK_BUF_LIST;
+
+typedef struct _WSK_DATAGRAM_INDICATION {
+    struct _WSK_DATAGRAM_INDICATION *Next;
+    WSK_BUF Buffer;
+    PVOID ControlInfo;
+    ULONG ControlInfoLength;
+    SOCKADDR_IN *RemoteAddress;
+} WSK_DATAGRAM_INDICATION;
 
 typedef struct {
     const GUID *NpiId;
@@ -111,6 +129,18 @@ typedef struct _WSK_DISPATCH {
             NTSTATUS(NTAPI *WskRelease)(PWSK_SOCKET Socket, WSK_DATA_INDICATION *Indication);
             PVOID WskConnectEx;
         } Connection;
+        struct {
+            NTSTATUS(NTAPI *WskSendTo)
+            (PWSK_SOCKET Socket, WSK_BUF *Buffer, ULONG Flags, SOCKADDR_IN *Remote, ULONG ControlLength, PVOID Control, PIRP Irp);
+            NTSTATUS(NTAPI *WskReceiveFrom)
+            (PWSK_SOCKET Socket, WSK_BUF *Buffer, ULONG Flags, SOCKADDR_IN *Remote, ULONG *ControlLength, PVOID Control,
+                ULONG *ControlFlags, PIRP Irp);
+            NTSTATUS(NTAPI *WskRelease)(PWSK_SOCKET Socket, WSK_DATAGRAM_INDICATION *Indication);
+            NTSTATUS(NTAPI *WskGetLocalAddress)(PWSK_SOCKET Socket, SOCKADDR_IN *Local, PIRP Irp);
+            NTSTATUS(NTAPI *WskSendMessages)
+            (PWSK_SOCKET Socket, WSK_BUF_LIST *List, ULONG Flags, SOCKADDR_IN *Remote, ULONG ControlLength, PVOID Control,
+                PIRP Irp);
+        } Datagram;
     };
 } WSK_DISPATCH;
 
@@ -128,6 +158,10 @@ typedef struct {
     NTSTATUS(NTAPI *WskDisconnectEvent)(PVOID Context, ULONG Flags);
     PVOID WskSendBacklogEvent;
 } WSK_CLIENT_CONNECTION_DISPATCH;
+
+typedef struct {
+    NTSTATUS(NTAPI *WskReceiveFromEvent)(PVOID Context, ULONG Flags, WSK_DATAGRAM_INDICATION *Indication);
+} WSK_CLIENT_DATAGRAM_DISPATCH;
 
 NTSTATUS NTAPI WskRegister(WSK_CLIENT_NPI *Client, WSK_REGISTRATION *Registration);
 NTSTATUS NTAPI WskCaptureProviderNPI(WSK_REGISTRATION *Registration, ULONG Timeout, WSK_PROVIDER_NPI *Npi);

@@ -1,6 +1,7 @@
 //! Drivers that are not ours: small ones in C, each of which does what drivers of its kind do, from loading to unloading.
 
 mod bed;
+mod datagrams;
 mod exceptions;
 mod exports;
 mod pnp;

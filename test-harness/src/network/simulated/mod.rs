@@ -291,7 +291,11 @@ impl Socket for SimulatedSocket {
             match option {
                 SocketOption::SendBuffer => socket.send_limit = value as usize,
                 SocketOption::ReceiveBuffer => socket.receive_limit = value as usize,
-                SocketOption::NoDelay | SocketOption::KeepAlive | SocketOption::ReuseAddress | SocketOption::V6Only => {
+                SocketOption::NoDelay
+                | SocketOption::KeepAlive
+                | SocketOption::ReuseAddress
+                | SocketOption::V6Only
+                | SocketOption::Broadcast => {
                     socket.options.insert(option as u8, value);
                 }
             }
@@ -306,7 +310,11 @@ impl Socket for SimulatedSocket {
             Ok(match option {
                 SocketOption::SendBuffer => size(socket.send_limit),
                 SocketOption::ReceiveBuffer => size(socket.receive_limit),
-                SocketOption::NoDelay | SocketOption::KeepAlive | SocketOption::ReuseAddress | SocketOption::V6Only => {
+                SocketOption::NoDelay
+                | SocketOption::KeepAlive
+                | SocketOption::ReuseAddress
+                | SocketOption::V6Only
+                | SocketOption::Broadcast => {
                     let default = u32::from(option == SocketOption::V6Only && socket.family == Family::V6);
                     socket.options.get(&(option as u8)).copied().unwrap_or(default)
                 }
