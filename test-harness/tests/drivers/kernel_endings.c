@@ -423,6 +423,44 @@ BEHAVIOUR(closes_its_client) {
     return STATUS_SUCCESS;
 }
 
+static NTSTATUS NTAPI Asked(PDEVICE_OBJECT Device, PIRP Irp, PVOID Context) {
+    UNREFERENCED_PARAMETER(Device);
+    UNREFERENCED_PARAMETER(Irp);
+    KeSetEvent(Context, IO_NO_INCREMENT, FALSE);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+/* By an IRP that nobody built for it, as an I/O target of KMDF sends it. */
+BEHAVIOUR(asks_as_an_io_target_does) {
+    SANWSK_GET_INTERFACE Get = {.Version = SANWSK_INTERFACE_VERSION, .Size = sizeof(San)};
+    SANWSK_INTERFACE Got = {0};
+    PDEVICE_OBJECT Device;
+    PIO_STACK_LOCATION Next;
+    KEVENT Event;
+    PIRP Irp;
+    UNREFERENCED_PARAMETER(Call);
+    TRY(Open());
+    Device = IoGetRelatedDeviceObject(File);
+    CHECK((Irp = IoAllocateIrp(Device->StackSize, FALSE)) != NULL);
+    KeInitializeEvent(&Event, NotificationEvent, FALSE);
+    Next = IoGetNextIrpStackLocation(Irp);
+    Next->MajorFunction = IRP_MJ_INTERNAL_DEVICE_CONTROL;
+    Next->FileObject = File;
+    Next->Parameters.DeviceIoControl.IoControlCode = IOCTL_INTERNAL_SANWSK_GET_INTERFACE;
+    Next->Parameters.DeviceIoControl.InputBufferLength = sizeof(Get);
+    Next->Parameters.DeviceIoControl.OutputBufferLength = sizeof(Got);
+    Next->Parameters.DeviceIoControl.Type3InputBuffer = &Get;
+    Irp->UserBuffer = &Got;
+    IoSetCompletionRoutine(Irp, Asked, &Event, TRUE, TRUE, TRUE);
+    IoCallDriver(Device, Irp);
+    KeWaitForSingleObject(&Event, Executive, KernelMode, FALSE, NULL);
+    TRY(Irp->IoStatus.Status);
+    CHECK(Irp->IoStatus.Information == sizeof(Got) && Got.Context == San.Context && Got.Send == San.Send);
+    Got.InterfaceDereference(Got.Context);
+    IoFreeIrp(Irp);
+    return STATUS_SUCCESS;
+}
+
 static const ROW Rows[] = {
     ROW_OF(cancels_what_streams_do),
     ROW_OF(cancels_what_sessions_do),
@@ -431,6 +469,7 @@ static const ROW Rows[] = {
     ROW_OF(falls),
     ROW_OF(operates_ten_times),
     ROW_OF(operates_two_hundred_times),
+    ROW_OF(asks_as_an_io_target_does),
     ROW_OF(prepares_the_path),
     ROW_OF(prepares_the_path_with_irps),
     ROW_OF(frees_the_path),

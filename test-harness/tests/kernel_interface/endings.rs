@@ -46,3 +46,10 @@ fn operations_allocate_nothing() {
     clients.act("falls");
     clients.finish();
 }
+
+#[test]
+fn the_interface_is_had_as_an_io_target_asks_for_it() {
+    let clients = clients();
+    clients.act("asks_as_an_io_target_does");
+    clients.finish();
+}

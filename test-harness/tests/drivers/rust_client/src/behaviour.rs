@@ -1,7 +1,7 @@
 //! What is tried. The first thing that is not as it should be ends it.
 
 use crate::meeting::{Line, OrLine, both, check, is_pending, unless};
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::pin::pin;
 use core::time::Duration;
 use sanwsk_client::{
@@ -9,7 +9,8 @@ use sanwsk_client::{
     SocketOption, spawn,
 };
 
-const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(15));
 /// More than fits into a SAN message's own MDL.
 const LENGTH: u32 = 70_000;
@@ -31,7 +32,7 @@ pub(crate) async fn stay(client: &Client, interface: &Interface) -> Result<(), N
 
 async fn wait_for_a_connection(client: &Client) -> Result<(), NtStatus> {
     let listener = client.create::<Listener>(Family::Inet)?;
-    listener.bind(ANY).await?;
+    listener.bind(V4).await?;
     listener.listen(1).await?;
     spawn(async move {
         let _ = listener.accept().await;
@@ -39,8 +40,10 @@ async fn wait_for_a_connection(client: &Client) -> Result<(), NtStatus> {
 }
 
 pub(crate) async fn all(client: &Client, interface: &Interface) -> Result<(), Line> {
-    streams(client).await?;
-    sessions(client).await?;
+    for any in [V4, V6] {
+        streams(client, any).await?;
+        sessions(client, any).await?;
+    }
     rejections(client).await?;
     ends(interface).await?;
     mistakes(client).await
@@ -71,9 +74,9 @@ async fn answer(listener: &Endpoint<Listener>) -> Result<Endpoint<Connection>, N
     Ok(stream)
 }
 
-async fn listener(client: &Client) -> Result<(Endpoint<Listener>, SocketAddr), Line> {
-    let listener = client.create::<Listener>(Family::of(&ANY)).here()?;
-    let address = listener.bind(ANY).await.here()?;
+async fn listener(client: &Client, any: SocketAddr) -> Result<(Endpoint<Listener>, SocketAddr), Line> {
+    let listener = client.create::<Listener>(Family::of(&any)).here()?;
+    let address = listener.bind(any).await.here()?;
     listener.listen(4).await.here()?;
     Ok((listener, address))
 }
@@ -88,8 +91,8 @@ async fn arrival(
     unless(listener.accept(), async { near.receive(byte, 0..1).await.0 }).await.here()
 }
 
-async fn streams(client: &Client) -> Result<(), Line> {
-    let (listener, address) = listener(client).await?;
+async fn streams(client: &Client, any: SocketAddr) -> Result<(), Line> {
+    let (listener, address) = listener(client, any).await?;
     // An accept that is dropped takes no connection.
     check(is_pending(listener.accept()))?;
     let near = client.create::<Connection>(Family::of(&address)).here()?;
@@ -127,30 +130,30 @@ async fn streams(client: &Client) -> Result<(), Line> {
     Ok(())
 }
 
-async fn san_listener(client: &Client) -> Result<(Endpoint<San>, SocketAddr), Line> {
-    let listener = client.create::<San>(Family::of(&ANY)).here()?;
-    let address = listener.bind(ANY).await.here()?;
+async fn san_listener(client: &Client, any: SocketAddr) -> Result<(Endpoint<San>, SocketAddr), Line> {
+    let listener = client.create::<San>(Family::of(&any)).here()?;
+    let address = listener.bind(any).await.here()?;
     listener.listen(4).await.here()?;
     Ok((listener, address))
 }
 
-async fn connector(client: &Client) -> Result<Endpoint<San>, Line> {
-    let connector = client.create::<San>(Family::of(&ANY)).here()?;
-    connector.bind(ANY).await.here()?;
+async fn connector(client: &Client, any: SocketAddr) -> Result<Endpoint<San>, Line> {
+    let connector = client.create::<San>(Family::of(&any)).here()?;
+    connector.bind(any).await.here()?;
     Ok(connector)
 }
 
 /// Both ends of a connection.
-async fn connected(client: &Client) -> Result<[Endpoint<San>; 2], Line> {
-    let (listener, address) = san_listener(client).await?;
-    let near = connector(client).await?;
+async fn connected(client: &Client, any: SocketAddr) -> Result<[Endpoint<San>; 2], Line> {
+    let (listener, address) = san_listener(client, any).await?;
+    let near = connector(client, any).await?;
     let accept = async { listener.accept().await?.connection.accept() };
     let ((), far) = both(near.connect(address, PATIENCE), accept).await.here()?;
     Ok([near, far])
 }
 
-async fn sessions(client: &Client) -> Result<(), Line> {
-    let [near, far] = connected(client).await?;
+async fn sessions(client: &Client, any: SocketAddr) -> Result<(), Line> {
+    let [near, far] = connected(client, any).await?;
     let (ours, theirs) = both(near.negotiate(b"near", LENGTH), far.negotiate(b"far", LENGTH)).await.here()?;
     check(ours.private_data() == b"far" && theirs.private_data() == b"near" && ours.receive_size() == LENGTH)?;
     // A message out of a buffer.
@@ -184,9 +187,9 @@ async fn sessions(client: &Client) -> Result<(), Line> {
 
 /// A peer is told so, or its connection dropped before it was decided.
 async fn rejections(client: &Client) -> Result<(), Line> {
-    let (listener, address) = san_listener(client).await?;
+    let (listener, address) = san_listener(client, V4).await?;
     for is_told in [true, false] {
-        let near = connector(client).await?;
+        let near = connector(client, V4).await?;
         let reject = async {
             let peer = listener.accept().await?.connection;
             if is_told {
@@ -205,7 +208,7 @@ async fn rejections(client: &Client) -> Result<(), Line> {
 /// A client that is closed before what it has.
 async fn ends(interface: &Interface) -> Result<(), Line> {
     let client = Client::open(interface).here()?;
-    let (orphan, listener) = (client.create::<San>(Family::Inet), listener(&client).await);
+    let (orphan, listener) = (client.create::<San>(Family::Inet), listener(&client, V4).await);
     let Ok((listener, _)) = listener else {
         client.close();
         return listener.map(drop);
@@ -219,7 +222,7 @@ async fn ends(interface: &Interface) -> Result<(), Line> {
     check(ended == Some(NtStatus::CANCELLED))?;
     let orphan = orphan.here()?;
     check(orphan.addresses() == Err(NtStatus::INVALID_HANDLE))?;
-    check(orphan.bind(ANY).await == Err(NtStatus::INVALID_HANDLE))
+    check(orphan.bind(V4).await == Err(NtStatus::INVALID_HANDLE))
 }
 
 /// What is refused comes back at once, with the buffer.
@@ -232,7 +235,7 @@ async fn mistakes(client: &Client) -> Result<(), Line> {
     check(refused == Err(NtStatus::ACCESS_VIOLATION) && buffer[..] == *b"bytes")?;
     let (refused, buffer) = stream.receive(buffer, 5..5).await;
     check(refused == Err(NtStatus::INVALID_PARAMETER) && buffer[..] == *b"bytes")?;
-    let nowhere = SocketAddr::new(ANY.ip(), 0);
+    let nowhere = SocketAddr::new(V4.ip(), 0);
     check(stream.connect(nowhere, None).await == Err(NtStatus::INVALID_ADDRESS_COMPONENT))?;
     let session = client.create::<San>(Family::Inet).here()?;
     check(session.negotiate(&[0; 257], LENGTH).await.err() == Some(NtStatus::INVALID_BUFFER_SIZE))?;
