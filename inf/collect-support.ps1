@@ -58,7 +58,7 @@ try {
         Get-WindowsDriver -Online | Where-Object { (Split-Path $_.OriginalFileName -Leaf) -eq 'sanwsk.inf' } | Format-List
     }
     Save 'image.txt' {
-        $image = (Get-CimInstance Win32_SystemDriver -Filter "Name = 'sanwsk'").PathName -replace '^\\\?\?\\', ''
+        $image = (Get-CimInstance Win32_SystemDriver -Filter "Name = 'sanwsk'").PathName -replace '^\\\?\?\\', '' -replace '^\\SystemRoot', $env:SystemRoot
         Get-Item $image | Select-Object FullName, Length, LastWriteTime, VersionInfo | Format-List
         Get-FileHash $image -Algorithm SHA256 | Format-List
         Get-AuthenticodeSignature $image | Format-List

@@ -148,12 +148,21 @@ fn unload(machine: &Machine, sample: &Driver) {
 
 #[test]
 fn two_machines_exchange_blocks_of_every_length() {
+    const LENGTHS: [(u32, u64); 4] = [(8, 100), (4096, 50), (65_544, 20), (1 << 20, 5)];
     let pair = Pair::new();
     for kind in [EndpointKind::StreamConnection, EndpointKind::San] {
-        for (length, blocks) in [(8, 100), (4096, 50), (65_544, 20), (1 << 20, 5)] {
+        for (length, blocks) in LENGTHS {
             pair.exchange(kind, length, u64::from(length) * blocks);
         }
     }
+    // The echo's is the handle of no process.
+    let bytes: u64 = LENGTHS.iter().map(|&(length, blocks)| u64::from(length) * blocks).sum();
+    let provider = pair.there.bed.open();
+    let handles = provider.handles().expect("a list");
+    let echo = handles.iter().find(|handle| handle.process == 0).expect("a client in the kernel");
+    assert_eq!((echo.bytes_sent, echo.bytes_received), (bytes, bytes));
+    assert_eq!((echo.stream_bytes_sent, echo.stream_bytes_received), (bytes, bytes));
+    drop(provider);
     pair.finish();
 }
 

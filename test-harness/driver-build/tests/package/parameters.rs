@@ -81,6 +81,43 @@ fn the_page_has_every_parameter_with_the_drivers_default_and_range() {
     assert_eq!(rows, expected);
 }
 
+/// The number of a constant, out of a source file.
+fn constant(path: &str, name: &str) -> u32 {
+    let source = fs::read_to_string(workspace_root().join(path)).expect("the source");
+    let value = source.lines().find_map(|line| line.split_once(&format!("const {name}: "))?.1.split_once(" = "));
+    let (_, value) = value.unwrap_or_else(|| panic!("{path} has no {name}"));
+    let number = |text: &str| text.trim().parse::<u32>().expect("a number");
+    match value.trim_end_matches(';') {
+        shift if shift.contains("<<") => {
+            shift.split_once("<<").map(|(one, by)| number(one) << number(by)).expect("a shift")
+        }
+        difference if difference.contains(" - ") => {
+            difference.split_once(" - ").map(|(more, less)| number(more) - number(less)).expect("a difference")
+        }
+        plain => number(plain),
+    }
+}
+
+#[test]
+fn the_page_has_the_fixed_limits_as_they_are() {
+    let page = fs::read_to_string(workspace_root().join("docs/limits.md")).expect("the page");
+    let (_, fixed) = page.split_once("\n## Fixed\n").expect("the section");
+    let (fixed, _) = fixed.split_once("\n## ").expect("its end");
+    let rows: Vec<_> = fixed
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")?.1.split_once(" | ")?.0.parse::<u32>().ok())
+        .collect();
+    let real = [
+        1 << constant("san-core/src/id_table.rs", "SLOT_BITS"),
+        constant("san-core/src/ports.rs", "EPHEMERAL_COUNT"),
+        constant("san-protocol/src/wire/session.rs", "MAX_PRIVATE_DATA"),
+        constant("san-protocol/src/wire/header.rs", "MAX_CREDITS"),
+        constant("driver/parameters.rs", "LONGEST_ROUTE"),
+        constant("driver/parameters.rs", "LONGEST_ROUTES"),
+    ];
+    assert_eq!(rows, real);
+}
+
 #[test]
 fn the_page_s_way_without_the_package_gives_the_service_what_the_package_gives_it() {
     let page = fs::read_to_string(workspace_root().join("docs/windows.md")).expect("the page");

@@ -1,15 +1,15 @@
 //! The registry parameters: what `docs/limits.md` says of each is what is in force, whatever the registry holds.
 
 use crate::san::support::builder;
-use crate::support::{Bed, any, status};
+use crate::support::{Bed, any, image, status};
 use driver_build::workspace_root;
 use san_protocol::{DeviceLimits, NtStatus, SOMAXCONN};
 use san_proxy::{AddressFamily, Backlog, EndpointScope, StreamListener};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use test_harness::Machine;
 use test_harness::device::HarnessDevice;
 use test_harness::nt::registry::Value;
+use test_harness::{LoadError, Machine};
 
 /// Default, least and most of the numbers on the page.
 fn of_the_page() -> BTreeMap<String, [u32; 3]> {
@@ -116,4 +116,43 @@ fn users_come_in_only_where_the_parameter_lets_them() {
         drop(process);
         bed.finish();
     }
+}
+
+/// What a load ends with where the registry has these routes.
+fn loaded_with(routes: Vec<String>) -> Result<(), i32> {
+    let machine = Machine::builder().parameter("sanwsk", "Routes", Value::List(routes)).build();
+    match machine.load(image(), "sanwsk") {
+        Ok(driver) => {
+            machine.unload(&driver).expect("unloads");
+            assert!(machine.violation().is_none());
+            Ok(())
+        }
+        Err(LoadError::Entry(status)) => Err(status),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A route in a string of that many characters.
+fn route(number: usize, length: usize) -> String {
+    let (san, native) = (format!("10.{}.{}.0/24", number / 256, number % 256), "127.0.0.0/24");
+    format!("{san}{native:>width$}", width = length - san.len())
+}
+
+#[test]
+fn routes_may_be_as_long_as_the_page_says() {
+    const LONGEST_ROUTE: usize = 256;
+    const LONGEST_ROUTES: usize = 32_768;
+    assert_eq!(loaded_with(vec![route(0, LONGEST_ROUTE)]), Ok(()));
+    assert_eq!(loaded_with(vec![route(0, LONGEST_ROUTE + 1)]), Err(NtStatus::INVALID_PARAMETER.0));
+    // Each string has its zero, and the list one more.
+    let full = |last: usize| {
+        let mut routes: Vec<_> = (0..127).map(|number| route(number, LONGEST_ROUTE - 1)).collect();
+        routes.push(route(127, last));
+        routes
+    };
+    let units = |routes: &[String]| routes.iter().map(|route| route.len() + 1).sum::<usize>() + 1;
+    let (fits, too_long) = (full(LONGEST_ROUTE - 2), full(LONGEST_ROUTE - 1));
+    assert_eq!((units(&fits), units(&too_long)), (LONGEST_ROUTES, LONGEST_ROUTES + 1));
+    assert_eq!(loaded_with(fits), Ok(()));
+    assert_eq!(loaded_with(too_long), Err(NtStatus::BUFFER_OVERFLOW.0));
 }
