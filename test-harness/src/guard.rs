@@ -157,6 +157,16 @@ pub(crate) fn escape() -> ! {
     unsafe { leave(stack) }
 }
 
+/// Reports what the documentation advises against: a violation, unless the machine only notes it.
+pub(crate) fn advise(rule: Rule, text: &str) {
+    let current = current();
+    if current.kernel.options.is_lenient {
+        current.kernel.note(format!("{rule}: {text}"));
+    } else {
+        violate(rule, text);
+    }
+}
+
 /// Reports a violation by the calling thread, and leaves the driver.
 pub(crate) fn violate(rule: Rule, text: impl Into<String>) -> ! {
     let mut backtrace = Backtrace::EMPTY;

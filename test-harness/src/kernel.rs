@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) pool_guard: PoolGuard,
     /// How long a spin lock may be held.
     pub(crate) spin_lock_limit: Duration,
+    /// Whether what the documentation only advises against is noted, and no violation.
+    pub(crate) is_lenient: bool,
 }
 
 /// One simulated kernel. Its threads find it through [`crate::thread::kernel`].
@@ -69,6 +71,8 @@ pub(crate) struct Kernel {
     pub(crate) events: Events,
     stopped: AtomicBool,
     violation: Mutex<Option<Violation>>,
+    /// What was advised against.
+    notes: Mutex<Vec<String>>,
     claimed: AtomicBool,
     extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -99,6 +103,7 @@ impl Kernel {
             events: Events::default(),
             stopped: AtomicBool::new(false),
             violation: Mutex::new(None),
+            notes: Mutex::default(),
             claimed: AtomicBool::new(false),
             extensions: Mutex::default(),
             threads: Mutex::default(),
@@ -131,6 +136,15 @@ impl Kernel {
         if first {
             self.stop();
         }
+    }
+
+    pub(crate) fn note(&self, what: String) {
+        self.notes.lock().push(what);
+    }
+
+    /// What was noted.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.notes.lock().clone()
     }
 
     /// The recorded violation, once it is known to somebody.

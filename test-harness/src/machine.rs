@@ -115,6 +115,13 @@ impl Builder {
         self
     }
 
+    /// Whether what the documentation only advises against is noted ([`Machine::notes`]), and no violation.
+    #[must_use]
+    pub fn lenient(mut self, lenient: bool) -> Self {
+        self.options.is_lenient = lenient;
+        self
+    }
+
     /// Whether what drivers print is also written to standard error.
     #[must_use]
     pub fn echo_debug(mut self, echo: bool) -> Self {
@@ -233,6 +240,7 @@ impl Machine {
             guarded_pool: true,
             pool_guard: PoolGuard::After,
             spin_lock_limit: SPIN_LOCK_LIMIT,
+            is_lenient: false,
         };
         Builder { options, values: Vec::new(), echo: false }
     }
@@ -425,6 +433,18 @@ impl Machine {
             objects,
             kernel_handles: self.kernel.processes.system(&self.kernel).handles.lock().len(),
         }
+    }
+
+    /// What drivers did against the documentation's advice, on a lenient machine.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.kernel.notes()
+    }
+
+    /// Paths by which a process can open the devices that drivers have named, device interfaces among them.
+    #[must_use]
+    pub fn device_paths(&self) -> Vec<String> {
+        crate::nt::io::device::paths(&self.kernel)
     }
 
     /// What drivers printed.

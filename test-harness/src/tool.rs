@@ -1,5 +1,7 @@
 //! The harness as a tool, `cargo harness`: loads any driver, and runs `sanctl` against the real one.
 
+mod exchange;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -12,6 +14,7 @@ use clap::Parser;
 use san_protocol::{NtStatus, ProviderState};
 use san_proxy::{Error, Operation, Provider, sanctl};
 
+use self::exchange::{Operation as Request, exchange};
 use crate::device::HarnessDevice;
 use crate::image::{ImageError, ImportName, Mapped};
 use crate::machine::Unload;
@@ -32,6 +35,8 @@ use crate::{Driver, LoadError, Machine};
 Examples:
   cargo harness run target/driver/x64/sanwsk.sys
   cargo harness run --seconds 10 --parameter Port=5000 echosrv.sys
+  cargo harness run --io write:hello --io read:16 echo.sys
+  cargo harness run --open '\\\\.\\IoctlTest' --io control:0x9c402408:hello:100 sioctl.sys
   cargo harness sanctl status
   cargo harness sanctl --trace 4 selftest
   cargo harness sanctl connect 127.0.0.1:8000 < request.txt
@@ -61,6 +66,16 @@ enum Command {
         /// How long it may run before it is unloaded.
         #[arg(long, value_name = "SECONDS", default_value = "1")]
         seconds: f64,
+        /// A request to the driver's device, once it is there: write:TEXT, read:BYTES or control:CODE[:INPUT[:BYTES]], one after
+        /// the other. TEXT and INPUT may be bytes, as 0x00ff.
+        #[arg(long = "io", value_name = "REQUEST")]
+        requests: Vec<Request>,
+        /// The path of the device to open for them; without it, the first that the driver has named.
+        #[arg(long, value_name = "PATH")]
+        open: Option<String>,
+        /// Take what the documentation only advises against for a broken rule, too.
+        #[arg(long)]
+        strict: bool,
         /// A registry value under the service's Parameters key, as Port=5000. What is no number is a line of a REG_MULTI_SZ.
         #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
         parameters: Vec<(String, String)>,
@@ -95,11 +110,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Strea
     let outcome = match Command::try_parse_from(arguments) {
         Err(error) if error.use_stderr() => write!(streams.errors, "{}", error.render()).map(|()| sanctl::USAGE),
         Err(error) => write!(streams.output, "{}", error.render()).map(|()| sanctl::DONE),
-        Ok(Command::Run { file, name, trace, seconds, parameters }) => {
+        Ok(Command::Run { file, name, trace, seconds, parameters, requests, open, strict }) => {
             let name = name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
             let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            run_driver(&file, &name, &parameters, time, trace, streams.output)
-                .map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
+            let run = Run { file: &file, name: &name, parameters: &parameters, time, trace, requests, open, strict };
+            run_driver(&run, streams.output).map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
         }
         Ok(Command::Sanctl { driver, parameters, trace, arguments }) => {
             Ok(run_sanctl(driver.as_deref(), &parameters, trace, arguments, streams))
@@ -118,15 +133,21 @@ pub fn imports(file: &Path) -> Result<(Vec<ImportName>, Vec<ImportName>), ImageE
     Ok((image.imports().to_vec(), image.missing().to_vec()))
 }
 
-/// Whether all went well.
-fn run_driver(
-    file: &Path,
-    name: &str,
-    parameters: &[(String, String)],
+/// What `run` is to do.
+struct Run<'a> {
+    file: &'a Path,
+    name: &'a str,
+    parameters: &'a [(String, String)],
     time: Duration,
     trace: Option<u8>,
-    output: &mut dyn Write,
-) -> io::Result<bool> {
+    requests: Vec<Request>,
+    open: Option<String>,
+    strict: bool,
+}
+
+/// Whether all went well.
+fn run_driver(run: &Run<'_>, output: &mut dyn Write) -> io::Result<bool> {
+    let &Run { file, name, parameters, trace, .. } = run;
     let (all, missing) = match imports(file) {
         Ok(imports) => imports,
         Err(error) => {
@@ -138,16 +159,19 @@ fn run_driver(
     for import in &missing {
         writeln!(output, "  missing: {import}")?;
     }
+    if !missing.is_empty() {
+        writeln!(output, "it runs on until it calls one of them; docs/testing.md lists what there is")?;
+    }
     let values = registry_values(parameters).into_iter();
-    let machine =
-        values.fold(Machine::builder(), |machine, (value, data)| machine.parameter(name, value, data)).build();
+    let machine = values.fold(Machine::builder(), |machine, (value, data)| machine.parameter(name, value, data));
+    let machine = machine.lenient(!run.strict).build();
     let trace = trace.map(|level| tracing(&machine, level));
     let loaded = machine.load(file, name);
     let mut printed = print_debug(&machine, 0, output)?;
     let ended = match &loaded {
         Ok(driver) => {
             writeln!(output, "loaded: its entry point returned STATUS_SUCCESS")?;
-            let used = use_driver(&machine, driver, time, &mut printed, output)?;
+            let used = use_driver(&machine, driver, run, &mut printed, output)?;
             let ended = used.and_then(|()| unload(&machine, driver));
             printed = print_debug(&machine, printed, output)?;
             ended
@@ -164,6 +188,9 @@ fn run_driver(
             false
         }
     };
+    for note in machine.notes() {
+        writeln!(output, "advised against: {note}")?;
+    }
     if let Some(violation) = machine.violation() {
         writeln!(output, "{violation}")?;
         return Ok(false);
@@ -177,7 +204,7 @@ fn run_driver(
 fn use_driver(
     machine: &Machine,
     driver: &Driver,
-    time: Duration,
+    run: &Run<'_>,
     printed: &mut usize,
     output: &mut dyn Write,
 ) -> io::Result<Result<(), String>> {
@@ -194,18 +221,30 @@ fn use_driver(
     } else {
         None
     };
-    let end = Instant::now() + time;
+    let paths = machine.device_paths();
+    for path in &paths {
+        writeln!(output, "its device: {path}")?;
+    }
+    let path = run.open.as_ref().or(paths.first());
+    let used = match path {
+        Some(path) if run.open.is_some() || !run.requests.is_empty() => exchange(machine, path, &run.requests, output)?,
+        Some(_) => Ok(()),
+        None if run.requests.is_empty() => Ok(()),
+        None => Err("it has no device that can be opened".to_owned()),
+    };
+    *printed = print_debug(machine, *printed, output)?;
+    let end = Instant::now() + run.time;
     while Instant::now() < end && !machine.is_stopped() {
         std::thread::sleep(Duration::from_millis(10));
         *printed = print_debug(machine, *printed, output)?;
     }
-    let Some(device) = device.filter(|_| !machine.is_stopped()) else { return Ok(Ok(())) };
+    let Some(device) = device.filter(|_| !machine.is_stopped()) else { return Ok(used) };
     let removed = machine.remove_device(driver, device);
     *printed = print_debug(machine, *printed, output)?;
     match removed {
         Ok(()) => {
             writeln!(output, "the device was removed")?;
-            Ok(Ok(()))
+            Ok(used)
         }
         Err(status) => Ok(Err(format!("the device could not be removed: {}", status::name(status)))),
     }

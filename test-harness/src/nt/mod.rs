@@ -7,6 +7,7 @@
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
 
 pub(crate) mod c_runtime;
+pub(crate) mod calendar;
 pub(crate) mod cancel_safe_queue;
 pub(crate) mod conversion;
 pub(crate) mod debug;
@@ -14,6 +15,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod dpc;
 pub mod etw;
 pub(crate) mod exception;
+pub(crate) mod executive_spin_lock;
 pub(crate) mod io;
 pub(crate) mod irp;
 pub(crate) mod irql;
@@ -65,8 +67,10 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 29] = [
+        let modules: [&[(&'static str, Export)]; 31] = [
             c_runtime::EXPORTS,
+            calendar::EXPORTS,
+            executive_spin_lock::EXPORTS,
             cancel_safe_queue::EXPORTS,
             conversion::EXPORTS,
             debug::EXPORTS,

@@ -20,7 +20,8 @@ use crate::image::Export;
 use crate::image::unwind::{self, NOWHERE, Site, site};
 use crate::kernel::Kernel;
 use crate::memory::{Access, Mapping, page_up};
-use crate::thread::current;
+use crate::nt::status::STATUS_INSUFFICIENT_RESOURCES;
+use crate::thread::{Current, current};
 use crate::violation::Rule;
 
 /// Classes of 1, 2, 4, ... data pages.
@@ -516,6 +517,35 @@ pub(crate) extern "win64" fn ExAllocatePoolWithTag(kind: u32, size: usize, tag: 
     allocate(&current.kernel, size, tag, false, is_paged(kind)).unwrap_or(std::ptr::null_mut())
 }
 
+pub(crate) extern "win64" fn ExAllocatePool(kind: u32, size: usize) -> PVOID {
+    let current = called("ExAllocatePool", DISPATCH_LEVEL);
+    allocate(&current.kernel, size, tag(*b"None"), false, is_paged(kind)).unwrap_or(std::ptr::null_mut())
+}
+
+/// As much of the pool as there is may be used, whatever the priority.
+pub(crate) extern "win64" fn ExAllocatePoolWithTagPriority(kind: u32, size: usize, tag: u32, _priority: i32) -> PVOID {
+    let current = called("ExAllocatePoolWithTagPriority", DISPATCH_LEVEL);
+    allocate(&current.kernel, size, tag, false, is_paged(kind)).unwrap_or(std::ptr::null_mut())
+}
+
+/// Processes have no quotas here; without memory it raises, unless its kind says that it is to return.
+fn allocate_or_raise(current: &Current, kind: u32, size: usize, tag: u32) -> PVOID {
+    const POOL_QUOTA_FAIL_INSTEAD_OF_RAISE: u32 = 8;
+    match allocate(&current.kernel, size, tag, false, is_paged(kind)) {
+        Some(block) => block,
+        None if kind & POOL_QUOTA_FAIL_INSTEAD_OF_RAISE != 0 => std::ptr::null_mut(),
+        None => super::exception::ExRaiseStatus(STATUS_INSUFFICIENT_RESOURCES),
+    }
+}
+
+pub(crate) extern "win64" fn ExAllocatePoolWithQuotaTag(kind: u32, size: usize, tag: u32) -> PVOID {
+    allocate_or_raise(called("ExAllocatePoolWithQuotaTag", DISPATCH_LEVEL), kind, size, tag)
+}
+
+pub(crate) extern "win64" fn ExAllocatePoolWithQuota(kind: u32, size: usize) -> PVOID {
+    allocate_or_raise(called("ExAllocatePoolWithQuota", DISPATCH_LEVEL), kind, size, tag(*b"None"))
+}
+
 pub(crate) extern "win64" fn ExFreePoolWithTag(block: PVOID, tag: u32) {
     let current = called("ExFreePoolWithTag", DISPATCH_LEVEL);
     free(&current.kernel, block, tag);
@@ -526,8 +556,16 @@ pub(crate) extern "win64" fn ExFreePool(block: PVOID) {
     free(&current.kernel, block, 0);
 }
 
-pub(super) const EXPORTS: &[(&str, Export)] =
-    super::exports![ExAllocatePool2, ExAllocatePoolWithTag, ExFreePoolWithTag, ExFreePool];
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    ExAllocatePool,
+    ExAllocatePoolWithTagPriority,
+    ExAllocatePoolWithQuotaTag,
+    ExAllocatePoolWithQuota,
+    ExAllocatePool2,
+    ExAllocatePoolWithTag,
+    ExFreePoolWithTag,
+    ExFreePool,
+];
 
 #[cfg(test)]
 mod tests {

@@ -157,8 +157,19 @@ pub(crate) fn start_system_thread(
     name: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> Result<Arc<Thread>, NTSTATUS> {
+    start_known_thread(kernel, name, |_| (), body).map(|(thread, ())| thread)
+}
+
+/// As [`start_system_thread`]; `before` has the thread before it runs, and may end.
+fn start_known_thread<T>(
+    kernel: &Arc<Kernel>,
+    name: &str,
+    before: impl FnOnce(&Thread) -> T,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(Arc<Thread>, T), NTSTATUS> {
     let system = kernel.processes.system(kernel);
     let thread = kernel.processes.create_thread(kernel, &system).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
+    let known = before(&thread);
     let (owner, own) = (kernel.clone(), thread.clone());
     let run = move || {
         // A stopped machine has abandoned the body; there is nothing more to do for it.
@@ -166,7 +177,7 @@ pub(crate) fn start_system_thread(
         own.end(&owner);
     };
     kernel.spawn(name, run).map_err(|_| STATUS_INSUFFICIENT_RESOURCES)?;
-    Ok(thread)
+    Ok((thread, known))
 }
 
 pub(crate) type KSTART_ROUTINE = extern "win64" fn(PVOID);
@@ -189,16 +200,17 @@ pub(crate) extern "win64" fn PsCreateSystemThread(
         return STATUS_INSUFFICIENT_RESOURCES;
     }
     let context = Argument(context);
-    let started = start_system_thread(&current.kernel, "system thread", move || {
+    let open = |thread: &Thread| object::open_kernel_handle(&current.kernel, thread.body);
+    let started = start_known_thread(&current.kernel, "system thread", open, move || {
         let context = context;
         callout("a system thread", || routine(context.0));
     });
     match started {
-        Ok(thread) => {
+        Ok((thread, opened)) => {
             if let Some(client) = client {
                 *client = CLIENT_ID { UniqueProcess: thread.process.id, UniqueThread: thread.id };
             }
-            handle.set(object::open_kernel_handle(&current.kernel, thread.body));
+            handle.set(opened);
             STATUS_SUCCESS
         }
         Err(status) => status,
@@ -281,6 +293,50 @@ pub(crate) extern "win64" fn PsGetThreadId(thread: &ETHREAD) -> HANDLE {
     thread.UniqueThreadId.get()
 }
 
+pub(crate) extern "win64" fn PsGetThreadProcessId(thread: &ETHREAD) -> HANDLE {
+    called("PsGetThreadProcessId", HIGH_LEVEL);
+    // SAFETY: a thread's process stays as long as the thread does.
+    unsafe { &*thread.Process.get() }.UniqueProcessId.get()
+}
+
+/// The host chooses the processors of its threads; what a driver wants is not kept, and what it had before was all.
+pub(crate) extern "win64" fn KeSetSystemAffinityThreadEx(_affinity: usize) -> usize {
+    called("KeSetSystemAffinityThreadEx", DISPATCH_LEVEL);
+    0
+}
+
+pub(crate) extern "win64" fn KeRevertToUserAffinityThreadEx(_affinity: usize) {
+    called("KeRevertToUserAffinityThreadEx", DISPATCH_LEVEL);
+}
+
+pub(crate) extern "win64" fn KeSetSystemAffinityThread(_affinity: usize) {
+    called("KeSetSystemAffinityThread", DISPATCH_LEVEL);
+}
+
+pub(crate) extern "win64" fn KeRevertToUserAffinityThread() {
+    called("KeRevertToUserAffinityThread", DISPATCH_LEVEL);
+}
+
+/// Threads of the host keep their own floating-point registers, whatever a driver does with them.
+pub(crate) extern "win64" fn KeSaveExtendedProcessorState(_mask: u64, _save: PVOID) -> NTSTATUS {
+    called("KeSaveExtendedProcessorState", DISPATCH_LEVEL);
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn KeRestoreExtendedProcessorState(_save: PVOID) {
+    called("KeRestoreExtendedProcessorState", DISPATCH_LEVEL);
+}
+
+pub(crate) extern "win64" fn KeSaveFloatingPointState(_save: PVOID) -> NTSTATUS {
+    called("KeSaveFloatingPointState", DISPATCH_LEVEL);
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn KeRestoreFloatingPointState(_save: PVOID) -> NTSTATUS {
+    called("KeRestoreFloatingPointState", DISPATCH_LEVEL);
+    STATUS_SUCCESS
+}
+
 pub(crate) extern "win64" fn IoThreadToProcess(thread: &ETHREAD) -> PEPROCESS {
     called("IoThreadToProcess", HIGH_LEVEL);
     thread.Process.get()
@@ -345,6 +401,15 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     KeQueryMaximumProcessorCount,
     KeQueryMaximumProcessorCountEx,
     PsGetThreadId,
+    PsGetThreadProcessId,
+    KeSetSystemAffinityThreadEx,
+    KeRevertToUserAffinityThreadEx,
+    KeSetSystemAffinityThread,
+    KeRevertToUserAffinityThread,
+    KeSaveExtendedProcessorState,
+    KeRestoreExtendedProcessorState,
+    KeSaveFloatingPointState,
+    KeRestoreFloatingPointState,
     IoThreadToProcess,
     PsIsSystemThread,
     ExGetPreviousMode,

@@ -12,7 +12,7 @@ use wsk_bindings::{
 };
 
 use super::{Wsk, dispatch, wsk};
-use crate::guard::{escape, violate};
+use crate::guard::{advise, escape, violate};
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::nt::irql::called;
@@ -191,7 +191,7 @@ pub(crate) extern "win64" fn WskCaptureProviderNPI(
         violate(Rule::Wsk(3), format!("WskCaptureProviderNPI with a wait at IRQL {}", current.irql.get()));
     }
     if timeout == WSK_INFINITE_WAIT && current.kernel.io_is_starting_a_driver(current.thread.id) {
-        violate(Rule::Wsk(3), "WskCaptureProviderNPI with an endless wait in DriverEntry");
+        advise(Rule::Wsk(3), "WskCaptureProviderNPI with an endless wait in DriverEntry");
     }
     let wsk = wsk();
     // SAFETY: the client's memory, which it keeps as long as it calls with it; a bad pointer faults.
@@ -247,13 +247,8 @@ pub(crate) extern "win64" fn WskReleaseProviderNPI(registration: *const WSK_REGI
     called("WskReleaseProviderNPI", DISPATCH_LEVEL);
     let wsk = wsk();
     let client = find(&wsk, registration, "WskReleaseProviderNPI");
-    let left = client.captures.fetch_sub(1, Ordering::AcqRel) - 1;
-    if left < 0 {
+    if client.captures.fetch_sub(1, Ordering::AcqRel) <= 0 {
         violate(Rule::Wsk(2), "WskReleaseProviderNPI without a capture that is still held");
-    }
-    if left == 0 && client.sockets.load(Ordering::Acquire) != 0 {
-        let open = client.sockets.load(Ordering::Acquire);
-        violate(Rule::Wsk(5), format!("WskReleaseProviderNPI while {open} sockets are open"));
     }
     wsk.readiness.wake();
 }

@@ -439,9 +439,6 @@ impl Call {
         let Some(socket) = found else {
             violate(Rule::Wsk(33), format!("{name}: {socket:p} is no open socket; nothing may follow WskCloseSocket"));
         };
-        if !socket.registration.is_captured() {
-            violate(Rule::Wsk(5), format!("{name} after WskReleaseProviderNPI"));
-        }
         socket.callers.lock().push(current.thread.id);
         Self { wsk, socket }
     }

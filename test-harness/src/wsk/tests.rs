@@ -747,10 +747,6 @@ fn broken_rules_are_found() {
         WskReleaseProviderNPI(&raw const *client.registration);
         opened(client);
     });
-    breaks(Rule::Wsk(5), move |client| {
-        opened(client);
-        WskReleaseProviderNPI(&raw const *client.registration);
-    });
     breaks(Rule::Wsk(2), move |client| {
         WskReleaseProviderNPI(&raw const *client.registration);
         WskReleaseProviderNPI(&raw const *client.registration);

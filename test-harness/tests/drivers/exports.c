@@ -319,6 +319,76 @@ BEHAVIOUR(the_shared_page_tells_the_time) {
     return STATUS_SUCCESS;
 }
 
+/* EX_SPIN_LOCK (wdm.h) */
+static volatile LONG Shared;
+
+KIRQL NTAPI ExAcquireSpinLockShared(volatile LONG *Lock);
+KIRQL NTAPI ExAcquireSpinLockExclusive(volatile LONG *Lock);
+VOID NTAPI ExReleaseSpinLockShared(volatile LONG *Lock, KIRQL Old);
+VOID NTAPI ExReleaseSpinLockExclusive(volatile LONG *Lock, KIRQL Old);
+LOGICAL NTAPI ExTryConvertSharedSpinLockExclusive(volatile LONG *Lock);
+
+static VOID NTAPI ReadShared(PVOID Context) {
+    KIRQL Old = ExAcquireSpinLockShared(&Shared);
+    KeSetEvent(Context, IO_NO_INCREMENT, FALSE);
+    ExReleaseSpinLockShared(&Shared, Old);
+    PsTerminateSystemThread(STATUS_SUCCESS);
+}
+
+BEHAVIOUR(executive_spin_locks_are_shared) {
+    KEVENT Read;
+    HANDLE Handle;
+    PVOID Thread;
+    KIRQL Old;
+    UNREFERENCED_PARAMETER(Call);
+    KeInitializeEvent(&Read, NotificationEvent, FALSE);
+    Old = ExAcquireSpinLockExclusive(&Shared);
+    CHECK(Old == PASSIVE_LEVEL && KeGetCurrentIrql() == DISPATCH_LEVEL);
+    ExReleaseSpinLockExclusive(&Shared, Old);
+    Old = ExAcquireSpinLockShared(&Shared);
+    CHECK(ExTryConvertSharedSpinLockExclusive(&Shared));
+    ExReleaseSpinLockExclusive(&Shared, Old);
+    if (!NT_SUCCESS(PsCreateSystemThread(&Handle, THREAD_ALL_ACCESS, NULL, NULL, NULL, ReadShared, &Read)))
+        return STATUS_UNSUCCESSFUL;
+    ObReferenceObjectByHandle(Handle, THREAD_ALL_ACCESS, NULL, KernelMode, &Thread, NULL);
+    ZwClose(Handle);
+    Old = ExAcquireSpinLockShared(&Shared);
+    while (KeReadStateEvent(&Read) == 0)
+        YieldProcessor();
+    ExReleaseSpinLockShared(&Shared, Old);
+    KeWaitForSingleObject(Thread, Executive, KernelMode, FALSE, NULL);
+    ObDereferenceObject(Thread);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(release_a_shared_lock_as_if_alone) {
+    KIRQL Old = ExAcquireSpinLockShared(&Shared);
+    if (Call->Wrong)
+        ExReleaseSpinLockExclusive(&Shared, Old);
+    ExReleaseSpinLockShared(&Shared, Old);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(time_is_a_date) {
+    LARGE_INTEGER Time = {.QuadPart = 132223104000000000}, Back;
+    TIME_FIELDS Fields;
+    ULONG Seconds;
+    UNREFERENCED_PARAMETER(Call);
+    RtlTimeToTimeFields(&Time, &Fields);
+    CHECK(Fields.Year == 2020 && Fields.Month == 1 && Fields.Day == 1 && Fields.Hour == 0 && Fields.Weekday == 3);
+    CHECK(RtlTimeFieldsToTime(&Fields, &Back) && Back.QuadPart == Time.QuadPart);
+    CHECK(RtlTimeToSecondsSince1970(&Time, &Seconds) && Seconds == 1577836800);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(pool_of_a_quota_raises_or_returns) {
+    PVOID Block = ExAllocatePoolWithQuotaTag(512 /* NonPagedPoolNx */ | POOL_QUOTA_FAIL_INSTEAD_OF_RAISE, 64, TAG);
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(Block != NULL);
+    ExFreePoolWithTag(Block, TAG);
+    return STATUS_SUCCESS;
+}
+
 BEHAVIOUR(threads_have_priorities) {
     PKTHREAD Thread = KeGetCurrentThread();
     UNREFERENCED_PARAMETER(Call);
@@ -340,6 +410,10 @@ static const ROW Rows[] = {
     ROW_OF(acquire_a_resource_with_apcs_enabled),
     ROW_OF(cancel_safe_queues_give_each_irp_once),
     ROW_OF(the_shared_page_tells_the_time),
+    ROW_OF(executive_spin_locks_are_shared),
+    ROW_OF(release_a_shared_lock_as_if_alone),
+    ROW_OF(time_is_a_date),
+    ROW_OF(pool_of_a_quota_raises_or_returns),
     ROW_OF(threads_have_priorities),
     {NULL, NULL},
 };

@@ -157,14 +157,17 @@ BEHAVIOUR(rule_3_wait_for_the_provider_at_dispatch_level) {
     return STATUS_SUCCESS;
 }
 
-BEHAVIOUR(rule_5_release_with_an_open_socket) {
+BEHAVIOUR(rule_5_call_the_provider_after_its_release) {
     PWSK_SOCKET Socket;
     Open();
     Socket = NewSocket(WSK_FLAG_CONNECTION_SOCKET, NULL, NULL);
+    /* Sockets outlive the capture. */
+    WskReleaseProviderNPI(&Registration);
+    Bind(Socket);
     if (Call->Wrong)
-        WskReleaseProviderNPI(&Registration);
+        NewSocket(WSK_FLAG_CONNECTION_SOCKET, NULL, NULL);
     Close(Socket);
-    Shut();
+    WskDeregister(&Registration);
     return STATUS_SUCCESS;
 }
 
@@ -635,7 +638,7 @@ static const ROW Rows[] = {
     ROW_OF(rule_1_free_the_client_dispatch_while_registered),
     ROW_OF(rule_2_deregister_twice),
     ROW_OF(rule_3_wait_for_the_provider_at_dispatch_level),
-    ROW_OF(rule_5_release_with_an_open_socket),
+    ROW_OF(rule_5_call_the_provider_after_its_release),
     ROW_OF(rule_6_call_without_a_completion_routine),
     ROW_OF(rule_6_use_an_irp_again_without_ioreuseirp),
     ROW_OF(rule_7_let_the_irp_go),

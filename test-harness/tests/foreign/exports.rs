@@ -19,4 +19,6 @@ fn they_do_what_their_documentation_says() {
         assert_eq!(violation.rule, Rule::Lock, "{violation}");
         assert!(violation.text.contains(text), "{violation}");
     }
+    let violation = bed::run(&Machine::new(), &image, "release_a_shared_lock_as_if_alone", true).expect_err("wrong");
+    assert_eq!(violation.rule, Rule::SpinLock, "{violation}");
 }

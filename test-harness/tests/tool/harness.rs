@@ -54,6 +54,26 @@ fn a_driver_of_plug_and_play_gets_a_device() {
 }
 
 #[test]
+fn requests_go_to_a_drivers_device() {
+    let image = build("tests/drivers", "kmdf_pnp", DriverModel::Kmdf);
+    let image = image.to_str().unwrap();
+    let ran = ["run", "--seconds", "0", "--io", "write:first", "--io", "read:16", "--io", "control:0x22018c", image];
+    let output = harness(&ran).done();
+    let given = [
+        "  write 5 bytes: STATUS_SUCCESS, 5 bytes",
+        "  read 16 bytes: STATUS_SUCCESS, 5 bytes: \"first\"",
+        "  control 0x22018c: STATUS_INVALID_DEVICE_REQUEST, 0 bytes",
+    ];
+    assert!(output.contains(&given.join("\n")), "{output}");
+    assert!(output.contains(r"its device: \\.\root#"), "{output}");
+    let Ran { code, output, .. } = harness(&["run", "--seconds", "0", "--open", r"\\.\Nothing", image]);
+    assert_eq!((code, String::from_utf8(output).unwrap().contains(r"\\.\Nothing cannot be opened: ")), (FAILED, true));
+    let Ran { code, errors, .. } = harness(&["run", "--io", "append:x", image]);
+    assert_eq!(code, USAGE);
+    assert!(errors.contains("write:TEXT, read:BYTES or control:CODE"), "{errors}");
+}
+
+#[test]
 fn what_is_no_driver_is_refused() {
     let Ran { code, output, .. } = harness(&["run", file!()]);
     let output = String::from_utf8(output).unwrap();

@@ -10,7 +10,7 @@ faults! { "verifier_wsk",
     rule_1_free_the_client_dispatch_while_registered: Wsk(1), "ExFreePoolWithTag";
     rule_2_deregister_twice: Wsk(2), "WskDeregister";
     rule_3_wait_for_the_provider_at_dispatch_level: Wsk(3), "WskCaptureProviderNPI";
-    rule_5_release_with_an_open_socket: Wsk(5), "WskReleaseProviderNPI";
+    rule_5_call_the_provider_after_its_release: Wsk(5), "WskSocket";
     rule_6_call_without_a_completion_routine: Wsk(6), "WskSocket";
     rule_6_use_an_irp_again_without_ioreuseirp: Wsk(6), "WskBind";
     rule_7_let_the_irp_go: Wsk(7), "IofCompleteRequest";

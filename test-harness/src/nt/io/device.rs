@@ -120,6 +120,11 @@ pub(crate) extern "win64" fn IoCreateDevice(
     STATUS_SUCCESS
 }
 
+/// Paths by which a program can open devices: the names in the global directory.
+pub(crate) fn paths(kernel: &Kernel) -> Vec<String> {
+    kernel.io.state.lock().links.keys().map(|name| format!(r"\\.\{name}")).collect()
+}
+
 /// Gives a device the DACL of an SDDL string; false if that is malformed.
 pub(crate) fn set_security(kernel: &Kernel, device: *mut DEVICE_OBJECT, sddl: &str) -> bool {
     let Some(security) = Security::parse(sddl) else { return false };
