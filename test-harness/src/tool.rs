@@ -166,8 +166,7 @@ fn run_driver(run: &Run<'_>, output: &mut dyn Write) -> io::Result<bool> {
     let machine = values.fold(Machine::builder(), |machine, (value, data)| machine.parameter(name, value, data));
     let machine = machine.lenient(!run.strict).build();
     let trace = trace.map(|level| tracing(&machine, level));
-    let loaded = machine.load(file, name);
-    let mut printed = print_debug(&machine, 0, output)?;
+    let (loaded, mut printed) = load(&machine, run, output)?;
     let ended = match &loaded {
         Ok(driver) => {
             writeln!(output, "loaded: its entry point returned STATUS_SUCCESS")?;
@@ -198,6 +197,25 @@ fn run_driver(run: &Run<'_>, output: &mut dyn Write) -> io::Result<bool> {
     print_debug(&machine, printed, output)?;
     print_events(trace.as_ref(), output)?;
     Ok(clean)
+}
+
+/// Loads the driver, and shows what it prints meanwhile; how much that was.
+fn load(machine: &Machine, run: &Run<'_>, output: &mut dyn Write) -> io::Result<(Result<Driver, LoadError>, usize)> {
+    /// How long an entry point may take before that is worth a line.
+    const LONG: Duration = Duration::from_secs(5);
+    std::thread::scope(|scope| {
+        let loading = scope.spawn(|| machine.load(run.file, run.name));
+        let (begun, mut printed, mut told) = (Instant::now(), 0, false);
+        while !loading.is_finished() {
+            std::thread::sleep(Duration::from_millis(5));
+            printed = print_debug(machine, printed, output)?;
+            if begun.elapsed() > LONG && !std::mem::replace(&mut told, true) {
+                writeln!(output, "its entry point has not returned yet")?;
+            }
+        }
+        let loaded = loading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((loaded, print_debug(machine, printed, output)?))
+    })
 }
 
 /// Lets a loaded driver run, on a device if it is one of Plug and Play; what went wrong.
