@@ -380,6 +380,13 @@ pub(crate) extern "win64" fn WdfFileObjectWdmGetFileObject(_globals: usize, hand
     expect_kind!(object, File).wdm
 }
 
+pub(crate) extern "win64" fn WdfFileObjectGetFileName(_globals: usize, handle: HANDLE) -> *const UNICODE_STRING {
+    called("WdfFileObjectGetFileName", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    let wdm = expect_kind!(object, File).wdm;
+    if wdm.is_null() { ptr::null() } else { &raw const crate::nt::io::file_object(wdm).FileName }
+}
+
 impl Device {
     /// The device object goes, with its links.
     pub(super) fn dispose(&self) {

@@ -106,13 +106,14 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfDeviceInitSetIoType WdfDeviceInitSetFileObjectConfig WdfDeviceInitSetRequestAttributes
                 WdfDeviceInitSetIoInCallerContextCallback WdfDeviceCreate WdfControlFinishInitializing
                 WdfDeviceCreateSymbolicLink WdfDeviceWdmGetDeviceObject WdfWdmDeviceGetWdfDeviceHandle
-                WdfDeviceGetDriver WdfDeviceGetDefaultQueue WdfFileObjectGetDevice WdfFileObjectWdmGetFileObject
+                WdfDeviceGetDriver WdfDeviceGetDefaultQueue WdfFileObjectGetDevice WdfFileObjectWdmGetFileObject WdfFileObjectGetFileName
                 WdfDeviceEnqueueRequest WdfDeviceConfigureRequestDispatching;
             queue: WdfIoQueueCreate WdfIoQueueGetDevice WdfIoQueueGetState WdfIoQueueStart WdfIoQueueStop
                 WdfIoQueueStopSynchronously WdfIoQueueDrain WdfIoQueueDrainSynchronously WdfIoQueuePurge
                 WdfIoQueuePurgeSynchronously WdfIoQueueReadyNotify WdfIoQueueRetrieveNextRequest WdfIoQueueRetrieveRequestByFileObject
                 WdfRequestForwardToIoQueue WdfRequestRequeue WdfRequestStopAcknowledge;
-            request: WdfRequestRetrieveInputBuffer WdfRequestRetrieveOutputBuffer WdfRequestRetrieveInputWdmMdl
+            request: WdfRequestRetrieveUnsafeUserInputBuffer WdfRequestRetrieveUnsafeUserOutputBuffer
+                WdfRequestRetrieveInputBuffer WdfRequestRetrieveOutputBuffer WdfRequestRetrieveInputWdmMdl
                 WdfRequestRetrieveOutputWdmMdl WdfRequestRetrieveInputMemory WdfRequestRetrieveOutputMemory
                 WdfRequestGetParameters WdfRequestGetFileObject WdfRequestGetIoQueue
                 WdfRequestWdmGetIrp WdfRequestGetRequestorMode WdfRequestIsFrom32BitProcess WdfRequestGetStatus

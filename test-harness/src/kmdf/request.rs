@@ -20,8 +20,8 @@ use crate::nt::status::{
 };
 use crate::nt::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IRP, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED, METHOD_IN_DIRECT,
-    METHOD_OUT_DIRECT, NTSTATUS, PVOID,
+    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER,
+    METHOD_OUT_DIRECT, NTSTATUS, PASSIVE_LEVEL, PVOID,
 };
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
@@ -240,7 +240,64 @@ pub(crate) extern "win64" fn WdfRequestRetrieveOutputBuffer(
     give(expect_kind!(object, Request).output(), minimum, buffer, length)
 }
 
+/// As [`give`]; the framework gives an empty buffer, too.
+fn give_unsafe(buffer: Result<Buffer, NTSTATUS>, minimum: usize, out: *mut PVOID, length: *mut usize) -> NTSTATUS {
+    let empty = buffer.as_ref().is_ok_and(|buffer| buffer.length == 0 && minimum == 0);
+    let status = give(buffer, minimum, out, length);
+    if empty { STATUS_SUCCESS } else { status }
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveUnsafeUserInputBuffer(
+    _globals: usize,
+    handle: HANDLE,
+    minimum: usize,
+    buffer: *mut PVOID,
+    length: *mut usize,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveUnsafeUserInputBuffer", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    give_unsafe(expect_kind!(object, Request).unsafe_user_buffer(false), minimum, buffer, length)
+}
+
+pub(crate) extern "win64" fn WdfRequestRetrieveUnsafeUserOutputBuffer(
+    _globals: usize,
+    handle: HANDLE,
+    minimum: usize,
+    buffer: *mut PVOID,
+    length: *mut usize,
+) -> NTSTATUS {
+    called("WdfRequestRetrieveUnsafeUserOutputBuffer", PASSIVE_LEVEL);
+    let object = object::find(handle);
+    give_unsafe(expect_kind!(object, Request).unsafe_user_buffer(true), minimum, buffer, length)
+}
+
 impl Request {
+    /// A caller's own buffer, as its address came: of a device control with METHOD_NEITHER, of a read or write on a device with neither
+    /// buffered nor direct I/O.
+    fn unsafe_user_buffer(&self, output: bool) -> Result<Buffer, NTSTATUS> {
+        let irp = self.irp();
+        let location = irp.current();
+        match location.MajorFunction.get() {
+            IRP_MJ_DEVICE_CONTROL if Self::method(irp) == METHOD_NEITHER => {
+                let control = location.Parameters.device_io_control();
+                Ok(if output {
+                    Buffer { address: irp.UserBuffer.get(), length: control.OutputBufferLength as usize }
+                } else {
+                    Buffer { address: control.Type3InputBuffer as PVOID, length: control.InputBufferLength as usize }
+                })
+            }
+            major if major == if output { IRP_MJ_READ } else { IRP_MJ_WRITE } => {
+                let flags = crate::nt::io::device(location.DeviceObject.get()).Flags.get();
+                if flags & (DO_BUFFERED_IO | DO_DIRECT_IO) != 0 {
+                    return Err(STATUS_INVALID_DEVICE_REQUEST);
+                }
+                let length = location.Parameters.read_write().Length as usize;
+                Ok(Buffer { address: irp.UserBuffer.get(), length })
+            }
+            _ => Err(STATUS_INVALID_DEVICE_REQUEST),
+        }
+    }
+
     /// Bytes of a locked buffer: the output of a direct device control, a read's or write's on a device with direct I/O.
     /// `None` if the buffer is not locked.
     fn locked_length(irp: &IRP, output: bool) -> Option<usize> {

@@ -27,6 +27,7 @@ enum {
     DESELECT = 15,        /* gives the reference back at DISPATCH_LEVEL */
     SELECT_LATER = 16,    /* as SELECT, in a work item: the wrong process */
     DPC = 17,             /* a DPC completes it. Information: its IRQL */
+    UNSAFE = 19,          /* the caller's own buffers: the input, backwards, and the first character of the file's name */
     QUERY_VALUE = 18,     /* Input: room; output: status, length, type, the first eight bytes */
 };
 
@@ -145,6 +146,33 @@ static VOID QueryValue(WDFREQUEST Request) {
     Answer(Request, Answers, 5);
 }
 
+static VOID UseUnsafeBuffers(WDFREQUEST Request) {
+    WDFFILEOBJECT File = CALL(WdfRequestGetFileObject, PFN_WDFREQUESTGETFILEOBJECT)(WdfDriverGlobals, Request);
+    UNICODE_STRING *Name = CALL(WdfFileObjectGetFileName, PFN_WDFFILEOBJECTGETFILENAME)(WdfDriverGlobals, File);
+    UCHAR *From, *To;
+    size_t Length, Room, Index;
+    NTSTATUS Status;
+    Status = CALL(WdfRequestRetrieveUnsafeUserInputBuffer, PFN_WDFREQUESTRETRIEVEUNSAFEUSERINPUTBUFFER)(
+        WdfDriverGlobals, Request, 1, (PVOID *)&From, &Length);
+    if (NT_SUCCESS(Status))
+        Status = CALL(WdfRequestRetrieveUnsafeUserOutputBuffer, PFN_WDFREQUESTRETRIEVEUNSAFEUSEROUTPUTBUFFER)(
+            WdfDriverGlobals, Request, Length + 1, (PVOID *)&To, &Room);
+    if (!NT_SUCCESS(Status)) {
+        Complete(Request, Status, 0);
+        return;
+    }
+    __try {
+        ProbeForRead(From, Length, 1);
+        ProbeForWrite(To, Room, 1);
+        for (Index = 0; Index < Length; Index++)
+            To[Index] = From[Length - 1 - Index];
+        To[Length] = Name->Length >= 4 ? (UCHAR)Name->Buffer[1] : 0;
+    } __except (EXCEPTION_EXECUTE_HANDLER) {
+        Status = GetExceptionCode();
+    }
+    Complete(Request, Status, Length + 1);
+}
+
 IN_BACKTRACES static VOID NTAPI EvtIoInCallerContext(WDFDEVICE Device_, WDFREQUEST Request) {
     WDF_REQUEST_PARAMETERS Parameters = {.Size = sizeof(Parameters)};
     ULONG Answers[5];
@@ -170,6 +198,9 @@ IN_BACKTRACES static VOID NTAPI EvtIoInCallerContext(WDFDEVICE Device_, WDFREQUE
     case PARK:
         Allocate(Request, 42);
         break;
+    case UNSAFE:
+        UseUnsafeBuffers(Request);
+        return;
     case SELECT:
         Complete(Request, Select(Request), 0);
         return;
@@ -285,6 +316,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING Registry
         .DispatchType = WdfIoQueueDispatchParallel, .EvtIoDeviceControl = EvtIoDeviceControl};
     WDF_IO_QUEUE_CONFIG Parking = {
         .Size = sizeof(Parking), .PowerManaged = WdfFalse, .DispatchType = WdfIoQueueDispatchManual};
+    WDF_FILEOBJECT_CONFIG Files = {.Size = sizeof(Files), .FileObjectClass = WdfFileObjectWdfCannotUseFsContexts};
     WDF_WORKITEM_CONFIG WorkConfig = {.Size = sizeof(WorkConfig), .EvtWorkItemFunc = EvtWorkItem};
     UNICODE_STRING Sddl, Name, Link;
     PWDFDEVICE_INIT Init;
@@ -301,6 +333,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING Registry
     if (Init == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
     CALL(WdfDeviceInitAssignName, PFN_WDFDEVICEINITASSIGNNAME)(WdfDriverGlobals, Init, &Name);
+    CALL(WdfDeviceInitSetFileObjectConfig, PFN_WDFDEVICEINITSETFILEOBJECTCONFIG)(WdfDriverGlobals, Init, &Files, NULL);
     CALL(WdfDeviceInitSetIoInCallerContextCallback, PFN_WDFDEVICEINITSETIOINCALLERCONTEXTCALLBACK)
     (WdfDriverGlobals, Init, EvtIoInCallerContext);
     Status = CALL(WdfDeviceCreate, PFN_WDFDEVICECREATE)(WdfDriverGlobals, &Init, &Attributes, &Device);

@@ -8,9 +8,9 @@ use std::time::Instant;
 use test_harness::machine::{Builder, Handle, IoToken, Process, Unload};
 use test_harness::nt::registry::Value;
 use test_harness::nt::status::{
-    STATUS_ACCESS_DENIED, STATUS_BUFFER_OVERFLOW, STATUS_CANCELLED, STATUS_DEVICE_BUSY, STATUS_INVALID_DEVICE_REQUEST,
-    STATUS_INVALID_HANDLE, STATUS_OBJECT_NAME_EXISTS, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH,
-    STATUS_SUCCESS,
+    STATUS_ACCESS_DENIED, STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_DEVICE_BUSY,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_HANDLE, STATUS_OBJECT_NAME_EXISTS, STATUS_OBJECT_NAME_NOT_FOUND,
+    STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
 };
 use test_harness::nt::types::{EVENT_MODIFY_STATE, EVENT_QUERY_STATE, NTSTATUS, SYNCHRONIZE};
 use test_harness::{Driver, IoStatus, Machine, Rule};
@@ -35,6 +35,8 @@ const DESELECT: u32 = 15;
 const SELECT_LATER: u32 = 16;
 const DPC: u32 = 17;
 const QUERY_VALUE: u32 = 18;
+const UNSAFE: u32 = 19;
+const METHOD_NEITHER: u32 = 3;
 
 const SERVICE: &str = "kmdf_caller_context";
 const DEVICE: &str = r"\\.\KmdfCallerContext";
@@ -120,6 +122,27 @@ fn the_callback_runs_in_the_callers_thread_and_process_and_may_complete_there() 
     assert_eq!(elsewhere[0], process);
     assert_ne!(elsewhere[1], thread, "the thread that calls is the thread it runs in");
     assert_eq!(bed.ask(COUNTS, &[]), [2, 2, 1, 1], "cleaned up and destroyed, once each");
+    bed.finish();
+}
+
+#[test]
+fn the_callers_own_buffers_are_used_in_its_context() {
+    let bed = Bed::new();
+    let named = bed.process.open(r"\\.\KmdfCallerContext\zone", READ_WRITE).expect("it opens");
+    let control = |handle, code, room| {
+        let (done, told) = channel();
+        let issued =
+            bed.process.control_async(handle, code, b"abc".to_vec(), vec![0; room], move |(status, _, output)| {
+                let _ = done.send((status.status, output));
+            });
+        issued.unwrap_or_else(|_| panic!("{:?}", bed.machine.violation()));
+        told.recv_timeout(PATIENCE).expect("it completes")
+    };
+    let neither = code(UNSAFE) | METHOD_NEITHER;
+    assert_eq!(control(named, neither, 4), (STATUS_SUCCESS, b"cbaz".to_vec()));
+    assert_eq!(control(bed.handle, neither, 4), (STATUS_SUCCESS, b"cba\0".to_vec()));
+    assert_eq!(control(named, neither, 3).0, STATUS_BUFFER_TOO_SMALL);
+    assert_eq!(control(named, code(UNSAFE), 4).0, STATUS_INVALID_DEVICE_REQUEST, "a buffered one has none");
     bed.finish();
 }
 
