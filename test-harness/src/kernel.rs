@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::image::unwind::Backtrace;
 use crate::image::{self, Frame};
+use crate::nt::bug_check::BugCheckCallbacks;
 use crate::nt::debug::DebugLog;
 use crate::nt::dispatcher::Dispatcher;
 use crate::nt::dpc::Dpcs;
@@ -45,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) spin_lock_limit: Duration,
     /// Whether what the documentation only advises against is noted, and no violation.
     pub(crate) is_lenient: bool,
+    /// Microsoft's `Wdf01000.sys`, to which clients of KMDF are bound; without it they get the framework that this crate has.
+    pub(crate) kmdf: Option<PathBuf>,
 }
 
 /// One simulated kernel. Its threads find it through [`crate::thread::kernel`].
@@ -60,6 +64,7 @@ pub(crate) struct Kernel {
     pub(crate) dispatch_sections: DispatchSections,
     pub(crate) dpcs: Dpcs,
     pub(crate) timers: Timers,
+    pub(crate) bug_check_callbacks: BugCheckCallbacks,
     pub(crate) workers: Workers,
     pub(crate) objects: Objects,
     pub(crate) processes: Processes,
@@ -92,6 +97,7 @@ impl Kernel {
             dispatch_sections: DispatchSections::default(),
             dpcs: Dpcs::default(),
             timers: Timers::default(),
+            bug_check_callbacks: BugCheckCallbacks::default(),
             workers: Workers::default(),
             objects: Objects::default(),
             processes: Processes::default(),

@@ -36,6 +36,7 @@ pub mod simulation;
 mod thread;
 pub mod tool;
 pub mod violation;
+mod wdfldr;
 pub mod wsk;
 
 pub use machine::{Builder, Driver, IoStatus, LoadError, Machine};

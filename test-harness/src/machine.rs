@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, mem};
@@ -64,6 +64,9 @@ impl std::error::Error for LoadError {}
 /// Far more than any driver needs, and than a host takes to go on with a thread.
 const SPIN_LOCK_LIMIT: Duration = Duration::from_secs(5);
 
+/// Names the `Wdf01000.sys` on which all machines run KMDF drivers, unless they say otherwise ([`Builder::kmdf`]).
+pub const KMDF_VARIABLE: &str = "SANWSK_KMDF";
+
 /// Makes a [`Machine`].
 #[derive(Clone, Debug)]
 pub struct Builder {
@@ -122,6 +125,15 @@ impl Builder {
         self
     }
 
+    /// Microsoft's own framework for the drivers of this machine: a `Wdf01000.sys` of KMDF 1.31 or later, taken from a Windows machine
+    /// (`%SystemRoot%\System32\drivers`) or built from its published source. The default is what the environment variable
+    /// [`KMDF_VARIABLE`] names, and without it the framework of this crate.
+    #[must_use]
+    pub fn kmdf(mut self, runtime: Option<&Path>) -> Self {
+        self.options.kmdf = runtime.map(Path::to_owned);
+        self
+    }
+
     /// Whether what drivers print is also written to standard error.
     #[must_use]
     pub fn echo_debug(mut self, echo: bool) -> Self {
@@ -132,10 +144,13 @@ impl Builder {
     /// Starts the machine.
     ///
     /// # Panics
-    /// If the host has no address space left for its pool.
+    /// If the host has no address space left for its pool, or there is no such framework as was asked for.
     #[must_use]
     pub fn build(self) -> Machine {
         let kernel = Arc::new(Kernel::new(self.options).expect("address space for the machine's pool"));
+        if let Some(runtime) = &kernel.options.kmdf {
+            assert!(runtime.is_file(), "there is no KMDF at {} ({KMDF_VARIABLE})", runtime.display());
+        }
         kernel.debug.set_echo(self.echo);
         for (key, name, value) in self.values {
             kernel.registry.set(&key, &name, value);
@@ -241,6 +256,7 @@ impl Machine {
             pool_guard: PoolGuard::After,
             spin_lock_limit: SPIN_LOCK_LIMIT,
             is_lenient: false,
+            kmdf: std::env::var_os(KMDF_VARIABLE).map(PathBuf::from),
         };
         Builder { options, values: Vec::new(), echo: false }
     }

@@ -22,7 +22,7 @@ use crate::nt::etw::{Enabling, TraceSession};
 use crate::nt::registry::Value;
 use crate::nt::runtime::missing_import;
 use crate::nt::status;
-use crate::{Driver, LoadError, Machine};
+use crate::{Builder, Driver, LoadError, Machine};
 
 /// Runs Windows kernel drivers on this machine.
 #[derive(Parser)]
@@ -79,6 +79,9 @@ enum Command {
         /// A registry value under the service's Parameters key, as Port=5000. What is no number is a line of a REG_MULTI_SZ.
         #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
         parameters: Vec<(String, String)>,
+        /// Microsoft's Wdf01000.sys for KMDF drivers, in place of the harness' own framework; else what SANWSK_KMDF names.
+        #[arg(long, value_name = "Wdf01000.sys", value_parser = existing_file)]
+        kmdf: Option<PathBuf>,
     },
 
     /// Load sanwsk.sys and run sanctl against it, on the network of this machine.
@@ -94,10 +97,17 @@ enum Command {
         /// ordinary, 5 everything.
         #[arg(long, value_name = "LEVEL")]
         trace: Option<u8>,
+        /// Microsoft's Wdf01000.sys for KMDF drivers, in place of the harness' own framework; else what SANWSK_KMDF names.
+        #[arg(long, value_name = "Wdf01000.sys", value_parser = existing_file)]
+        kmdf: Option<PathBuf>,
         /// What sanctl is to do; --help shows what it can.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+fn existing_file(path: &str) -> Result<PathBuf, &'static str> {
+    Some(PathBuf::from(path)).filter(|path| path.is_file()).ok_or("there is no such file")
 }
 
 fn parameter(text: &str) -> Result<(String, String), &'static str> {
@@ -110,14 +120,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Strea
     let outcome = match Command::try_parse_from(arguments) {
         Err(error) if error.use_stderr() => write!(streams.errors, "{}", error.render()).map(|()| sanctl::USAGE),
         Err(error) => write!(streams.output, "{}", error.render()).map(|()| sanctl::DONE),
-        Ok(Command::Run { file, name, trace, seconds, parameters, requests, open, strict }) => {
+        Ok(Command::Run { file, name, trace, seconds, parameters, requests, open, strict, kmdf }) => {
             let name = name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
             let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            let run = Run { file: &file, name: &name, parameters: &parameters, time, trace, requests, open, strict };
-            run_driver(&run, streams.output).map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
+            let machine = builder(&name, &parameters, kmdf.as_deref()).lenient(!strict).build();
+            let run = Run { file: &file, name: &name, time, trace, requests, open };
+            run_driver(&machine, &run, streams.output).map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
         }
-        Ok(Command::Sanctl { driver, parameters, trace, arguments }) => {
-            Ok(run_sanctl(driver.as_deref(), &parameters, trace, arguments, streams))
+        Ok(Command::Sanctl { driver, parameters, trace, kmdf, arguments }) => {
+            let machine = builder("sanwsk", &parameters, kmdf.as_deref()).build();
+            Ok(run_sanctl(machine, driver.as_deref(), trace, arguments, streams))
         }
     };
     // Nobody is left to tell that output cannot be written.
@@ -129,25 +141,30 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Strea
 /// # Errors
 /// The file is no image that can be loaded.
 pub fn imports(file: &Path) -> Result<(Vec<ImportName>, Vec<ImportName>), ImageError> {
-    let image = Mapped::load(file, crate::nt::find, missing_import)?;
+    let image = Mapped::load(file, false, crate::nt::find, missing_import)?;
     Ok((image.imports().to_vec(), image.missing().to_vec()))
+}
+
+/// A machine to be, with registry values for a driver's service.
+fn builder(service: &str, parameters: &[(String, String)], kmdf: Option<&Path>) -> Builder {
+    let builder = if kmdf.is_some() { Machine::builder().kmdf(kmdf) } else { Machine::builder() };
+    let values = registry_values(parameters).into_iter();
+    values.fold(builder, |builder, (name, value)| builder.parameter(service, name, value))
 }
 
 /// What `run` is to do.
 struct Run<'a> {
     file: &'a Path,
     name: &'a str,
-    parameters: &'a [(String, String)],
     time: Duration,
     trace: Option<u8>,
     requests: Vec<Request>,
     open: Option<String>,
-    strict: bool,
 }
 
 /// Whether all went well.
-fn run_driver(run: &Run<'_>, output: &mut dyn Write) -> io::Result<bool> {
-    let &Run { file, name, parameters, trace, .. } = run;
+fn run_driver(machine: &Machine, run: &Run<'_>, output: &mut dyn Write) -> io::Result<bool> {
+    let &Run { file, trace, .. } = run;
     let (all, missing) = match imports(file) {
         Ok(imports) => imports,
         Err(error) => {
@@ -162,17 +179,14 @@ fn run_driver(run: &Run<'_>, output: &mut dyn Write) -> io::Result<bool> {
     if !missing.is_empty() {
         writeln!(output, "it runs on until it calls one of them; docs/testing.md lists what there is")?;
     }
-    let values = registry_values(parameters).into_iter();
-    let machine = values.fold(Machine::builder(), |machine, (value, data)| machine.parameter(name, value, data));
-    let machine = machine.lenient(!run.strict).build();
-    let trace = trace.map(|level| tracing(&machine, level));
-    let (loaded, mut printed) = load(&machine, run, output)?;
+    let trace = trace.map(|level| tracing(machine, level));
+    let (loaded, mut printed) = load(machine, run, output)?;
     let ended = match &loaded {
         Ok(driver) => {
             writeln!(output, "loaded: its entry point returned STATUS_SUCCESS")?;
-            let used = use_driver(&machine, driver, run, &mut printed, output)?;
-            let ended = used.and_then(|()| unload(&machine, driver));
-            printed = print_debug(&machine, printed, output)?;
+            let used = use_driver(machine, driver, run, &mut printed, output)?;
+            let ended = used.and_then(|()| unload(machine, driver));
+            printed = print_debug(machine, printed, output)?;
             ended
         }
         Err(error) => Err(error.to_string()),
@@ -194,7 +208,7 @@ fn run_driver(run: &Run<'_>, output: &mut dyn Write) -> io::Result<bool> {
         writeln!(output, "{violation}")?;
         return Ok(false);
     }
-    print_debug(&machine, printed, output)?;
+    print_debug(machine, printed, output)?;
     print_events(trace.as_ref(), output)?;
     Ok(clean)
 }
@@ -329,11 +343,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn load(file: &Path, parameters: &[(String, String)], trace: Option<u8>) -> Result<Self, String> {
-        let values = registry_values(parameters).into_iter();
-        let machine =
-            values.fold(Machine::builder(), |machine, (name, value)| machine.parameter("sanwsk", name, value));
-        let machine = machine.build();
+    fn load(machine: Machine, file: &Path, trace: Option<u8>) -> Result<Self, String> {
         let trace = trace.map(|level| tracing(&machine, level));
         match machine.load(file, "sanwsk") {
             Ok(driver) => Ok(Self { machine, driver, trace }),
@@ -374,8 +384,8 @@ impl Bed {
 }
 
 fn run_sanctl(
+    machine: Machine,
     driver: Option<&Path>,
-    parameters: &[(String, String)],
     trace: Option<u8>,
     arguments: Vec<OsString>,
     streams: sanctl::Streams<'_>,
@@ -385,7 +395,7 @@ fn run_sanctl(
     let mut bed = None;
     let open = || {
         // The driver is loaded only if sanctl needs it.
-        bed.insert(Bed::load(file, parameters, trace))
+        bed.insert(Bed::load(machine, file, trace))
             .as_ref()
             .map_or(Err(Error::new(Operation::Open, NtStatus::UNSUCCESSFUL)), Bed::open)
     };

@@ -17,6 +17,8 @@ pub enum DriverModel {
     Wdm,
     /// The framework's entry code runs first.
     Kmdf,
+    /// As [`Self::Wdm`], with what `WDFLDR.SYS` exports: the image is a framework.
+    Framework,
 }
 
 /// A driver of C files. Each begins with `#include <ntifs.h>`, `<ntddk.h>` and `<ntstrsafe.h>`, and `<wdf.h>` for KMDF.
@@ -55,7 +57,7 @@ pub fn build_c(driver: &CDriver, folder: &Path) -> Result<Artifacts> {
 
     let mut link = toolchain.command(toolchain.llvm.bin.join("lld-link"));
     let entry = match driver.model {
-        DriverModel::Wdm => "/entry:DriverEntry",
+        DriverModel::Wdm | DriverModel::Framework => "/entry:DriverEntry",
         DriverModel::Kmdf => "/entry:FxDriverEntry",
     };
     link.args([

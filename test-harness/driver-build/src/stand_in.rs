@@ -98,7 +98,7 @@ fn kmdf_libraries(root: &Path, arch: Arch) -> PathBuf {
 pub(crate) fn libraries(root: &Path, arch: Arch, model: DriverModel) -> Result<Vec<PathBuf>> {
     let folders = match model {
         DriverModel::Wdm => vec![kernel_libraries(root, arch)],
-        DriverModel::Kmdf => vec![kernel_libraries(root, arch), kmdf_libraries(root, arch)],
+        DriverModel::Kmdf | DriverModel::Framework => vec![kernel_libraries(root, arch), kmdf_libraries(root, arch)],
     };
     let mut libraries = Vec::new();
     for folder in folders {

@@ -124,6 +124,7 @@ pub(crate) struct Mapped {
     /// inaccessible.
     contents: Vec<u8>,
     path: PathBuf,
+    is_system: bool,
     entry: usize,
     sections: Vec<Section>,
     /// The exception directory: RVA and entries.
@@ -134,9 +135,11 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    /// Loads a file. What `resolve(module, name)` does not know is bound to a thunk that calls `missing` with the name.
+    /// Loads a file, which is a driver or part of Windows. What `resolve(module, name)` does not know is bound to a thunk that calls `missing`
+    /// with the name.
     pub(crate) fn load(
         path: &Path,
+        is_system: bool,
         resolve: impl Fn(&str, &str) -> Option<Export>,
         missing: extern "win64" fn(*const u8, usize) -> !,
     ) -> Result<Arc<Self>, ImageError> {
@@ -168,6 +171,7 @@ impl Mapped {
             memory,
             contents,
             path,
+            is_system,
             entry,
             sections,
             functions,
@@ -189,6 +193,11 @@ impl Mapped {
 
     pub(crate) fn entry(&self) -> usize {
         self.entry
+    }
+
+    /// Whether it is part of Windows.
+    pub(crate) fn is_system(&self) -> bool {
+        self.is_system
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -56,6 +56,11 @@ pub(crate) fn known(site: Site) -> Vec<usize> {
     site.into_iter().filter(|address| *address != 0).collect()
 }
 
+/// Whether the innermost frame is of an image that is part of Windows.
+pub(crate) fn is_in_system(site: Site) -> bool {
+    registry::find(site[0]).is_some_and(|image| image.is_system())
+}
+
 /// Keeps where the driver called the function that is running.
 pub(crate) fn note_call(current: &Current) {
     let at = DRIVER_STACK.get();

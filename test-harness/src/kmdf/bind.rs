@@ -1,4 +1,4 @@
-//! WDFLDR.SYS: how a client binds to the framework and leaves it.
+//! The framework's clients: how each gets the function table, and takes leave.
 #![allow(unsafe_code)] // fills the client's variables through the pointers of its bind information
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -8,25 +8,22 @@ use parking_lot::Mutex;
 
 use super::object;
 use super::types::{
-    DriverObject, HANDLE, WDF_BIND_INFO2, WDF_DRIVER_CONFIG, WDF_DRIVER_GLOBALS, WdfDriverInitNoDispatchOverride,
-    WdfDriverInitNonPnpDriver,
+    DriverObject, HANDLE, WDF_DRIVER_CONFIG, WdfDriverInitNoDispatchOverride, WdfDriverInitNonPnpDriver,
 };
 use crate::guard::{escape, violate};
 use crate::image::{Sealed, Thunks};
-use crate::nt::irql::called;
 use crate::nt::runtime::missing_import;
-use crate::nt::status::{STATUS_INVALID_PARAMETER, STATUS_REVISION_MISMATCH, STATUS_SUCCESS};
+use crate::nt::status::STATUS_INVALID_PARAMETER;
 use crate::nt::strings::text;
-use crate::nt::types::{NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
+use crate::nt::types::{NTSTATUS, UNICODE_STRING};
 use crate::thread::kernel;
 use crate::violation::Rule;
+use crate::wdfldr::{WDF_BIND_INFO2, WDF_DRIVER_GLOBALS};
 
 /// Functions of the KMDF 1.31 table, and of every later one so far.
 pub(crate) const FUNCTIONS: u32 = 458;
-/// The newest minor version that clients may be built for.
-const NEWEST_MINOR: u32 = 33;
-/// `WDF_BIND_INFO`, before KMDF 1.25.
-const BIND_INFO_SIZE: u32 = 48;
+/// How many functions the tables of released versions have, from 1.0 to 1.31.
+const TABLE_SIZES: [u32; 13] = [383, 386, 387, 396, 432, 438, 444, 446, 448, 451, 453, 454, FUNCTIONS];
 
 /// A driver that is bound to the framework.
 pub(crate) struct Client {
@@ -113,21 +110,14 @@ fn table() -> *const usize {
     table.as_ptr()
 }
 
-pub(crate) extern "win64" fn WdfVersionBind(
+/// Gives a client the function table and globals of its own.
+pub(crate) fn register_client(
     driver: DriverObject,
-    registry_path: *const UNICODE_STRING,
-    info: *const WDF_BIND_INFO2,
-    globals: *mut *mut WDF_DRIVER_GLOBALS,
-) -> NTSTATUS {
-    called("WdfVersionBind", PASSIVE_LEVEL);
-    // SAFETY: the client's structure, of which the older form is a beginning; a bad pointer faults.
-    let info = unsafe { &*info };
-    if info.Size < BIND_INFO_SIZE || info.FuncTable.is_null() {
-        return STATUS_INVALID_PARAMETER;
-    }
-    let [major, minor, _] = info.Version;
-    if major != 1 || minor > NEWEST_MINOR || info.FuncCount > FUNCTIONS {
-        return STATUS_REVISION_MISMATCH;
+    registry_path: &UNICODE_STRING,
+    info: &WDF_BIND_INFO2,
+) -> Result<*mut WDF_DRIVER_GLOBALS, NTSTATUS> {
+    if !TABLE_SIZES.contains(&info.FuncCount) {
+        return Err(STATUS_INVALID_PARAMETER);
     }
     let shared = Box::into_raw(Box::new(WDF_DRIVER_GLOBALS {
         Driver: 0,
@@ -136,8 +126,7 @@ pub(crate) extern "win64" fn WdfVersionBind(
         DriverName: [0; 32],
         DisplaceDriverUnload: 0,
     }));
-    // SAFETY: the loader passes the service's key as a counted string; a bad pointer faults.
-    let registry_path = text(unsafe { &*registry_path });
+    let registry_path = text(registry_path);
     let client = Arc::new(Client {
         globals: Box::default(),
         shared,
@@ -149,33 +138,13 @@ pub(crate) extern "win64" fn WdfVersionBind(
         config: Mutex::new(None),
     });
     kernel().extension::<super::Framework>().clients.lock().insert(client.address(), client);
-    // SAFETY: variables of the client's image, which its entry stub names.
+    // SAFETY: the variable of the client's image that its entry stub names; a bad pointer faults, which the guard reports.
     unsafe { info.FuncTable.write(table()) };
-    // SAFETY: as above.
-    unsafe { globals.write(shared) };
-    if info.Size as usize >= size_of::<WDF_BIND_INFO2>() {
-        if !info.ClientVersionHigherThanFramework.is_null() {
-            // SAFETY: as above.
-            unsafe { info.ClientVersionHigherThanFramework.write(0) };
-        }
-        if !info.FuncCountPtr.is_null() {
-            // SAFETY: as above.
-            unsafe { info.FuncCountPtr.write(FUNCTIONS) };
-        }
-        if !info.StructCountPtr.is_null() {
-            // SAFETY: as above.
-            unsafe { info.StructCountPtr.write(0) };
-        }
-    }
-    STATUS_SUCCESS
+    Ok(shared)
 }
 
-pub(crate) extern "win64" fn WdfVersionUnbind(
-    _registry_path: *const UNICODE_STRING,
-    _info: *const WDF_BIND_INFO2,
-    globals: usize,
-) -> NTSTATUS {
-    called("WdfVersionUnbind", PASSIVE_LEVEL);
+/// Takes leave of a client: what it has not deleted is a leak.
+pub(crate) fn unregister_client(globals: usize) {
     let client = client(globals);
     // A DriverEntry that failed leaves its objects to the framework.
     if let Some(driver) = object::try_find(client.driver()) {
@@ -190,5 +159,4 @@ pub(crate) extern "win64" fn WdfVersionUnbind(
         kernel().report_at(Rule::Leak, text, "WdfVersionUnbind", &site);
         escape();
     }
-    STATUS_SUCCESS
 }

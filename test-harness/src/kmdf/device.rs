@@ -19,7 +19,7 @@ use super::types::{
 };
 use crate::guard::{callout, violate};
 use crate::nt::io::device::{
-    IoCreateDevice, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, IoDetachDevice, set_security,
+    IoCreateDevice, IoCreateDeviceSecure, IoCreateSymbolicLink, IoDeleteDevice, IoDeleteSymbolicLink, IoDetachDevice,
 };
 use crate::nt::io::{device as device_object, file_object};
 use crate::nt::irp::{self, IofCompleteRequest};
@@ -263,25 +263,27 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
     }
     let name = asked.name.as_deref().map(unicode);
     let created = Cell::new(ptr::null_mut());
-    let status = IoCreateDevice(
-        crate::nt::io::driver_object(client.driver_object),
-        size_of::<HANDLE>() as u32,
-        name.as_ref().map(|(_, string)| string),
-        asked.device_type,
-        asked.characteristics,
-        asked.exclusive,
-        &created,
-    );
+    let driver = crate::nt::io::driver_object(client.driver_object);
+    let (extension, name) = (size_of::<HANDLE>() as u32, name.as_ref().map(|(_, string)| string));
+    let (device_type, characteristics, exclusive) = (asked.device_type, asked.characteristics, asked.exclusive);
+    let status = match asked.sddl.as_deref().map(unicode) {
+        None => IoCreateDevice(driver, extension, name, device_type, characteristics, exclusive, &created),
+        Some((_, sddl)) => IoCreateDeviceSecure(
+            driver,
+            extension,
+            name,
+            device_type,
+            characteristics,
+            exclusive,
+            &sddl,
+            None,
+            &created,
+        ),
+    };
     if status != STATUS_SUCCESS {
         return status;
     }
     let wdm = created.get();
-    if let Some(sddl) = &asked.sddl
-        && !set_security(kernel(), wdm, sddl)
-    {
-        IoDeleteDevice(device_object(wdm));
-        return crate::nt::status::STATUS_INVALID_PARAMETER;
-    }
     let io_type = match asked.io_type {
         IO_BUFFERED => DO_BUFFERED_IO,
         IO_DIRECT => DO_DIRECT_IO,

@@ -1,7 +1,7 @@
-//! The framework (KMDF), re-implemented: what `WDFLDR.SYS` exports, and the function table behind it.
+//! The framework (KMDF), re-implemented: the function table to which `WDFLDR.SYS` binds clients.
 //!
-//! It stands on the [`nt`](crate::nt) layer as a driver does, by the functions that ntoskrnl exports, so that Microsoft's own
-//! runtime could take its place. Semantics follow the documentation and the published KMDF source: objects are a
+//! It stands on the [`nt`](crate::nt) layer as a driver does, by the functions that ntoskrnl exports: on a machine that has it,
+//! Microsoft's own runtime takes its place ([`wdfldr`](crate::wdfldr)). Semantics follow the documentation and the published KMDF source: objects are a
 //! tree, deleted children first; a request has one owner; create and device-control IRPs return STATUS_PENDING also when
 //! the client has completed them inline.
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
@@ -17,6 +17,8 @@ mod support;
 mod types;
 mod values;
 
+pub(crate) use bind::{register_client, unregister_client};
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +26,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::simulation;
 
@@ -57,16 +58,6 @@ pub(crate) fn settle(kernel: &Kernel) {
     while framework.completing.load(Ordering::Acquire) != 0 && simulation::now().duration_since(since) < MOMENT {
         simulation::sleep(SHORTLY);
     }
-}
-
-/// An export of WDFLDR.SYS.
-pub(crate) fn find(name: &str) -> Option<Export> {
-    let function = match name {
-        "WdfVersionBind" => bind::WdfVersionBind as *const (),
-        "WdfVersionUnbind" => bind::WdfVersionUnbind as *const (),
-        _ => return None,
-    };
-    Some(Export::Function(crate::nt::address(function)))
 }
 
 /// Names of the function table's entries, by index.

@@ -11,30 +11,6 @@ pub(crate) type HANDLE = usize;
 pub(crate) type PFN_OBJECT = extern "win64" fn(HANDLE);
 
 #[repr(C)]
-pub(crate) struct WDF_BIND_INFO2 {
-    pub(crate) Size: u32,
-    pub(crate) Component: *const u16,
-    pub(crate) Version: [u32; 3],
-    pub(crate) FuncCount: u32,
-    pub(crate) FuncTable: *mut *const usize,
-    pub(crate) Module: *mut c_void,
-    pub(crate) MinimumVersionRequired: *const u32,
-    pub(crate) ClientVersionHigherThanFramework: *mut u8,
-    pub(crate) FuncCountPtr: *mut u32,
-    pub(crate) StructCountPtr: *mut u32,
-    pub(crate) StructTable: *mut c_void,
-}
-
-#[repr(C)]
-pub(crate) struct WDF_DRIVER_GLOBALS {
-    pub(crate) Driver: HANDLE,
-    pub(crate) DriverFlags: u32,
-    pub(crate) DriverTag: u32,
-    pub(crate) DriverName: [u8; 32],
-    pub(crate) DisplaceDriverUnload: u8,
-}
-
-#[repr(C)]
 pub(crate) struct WDF_OBJECT_CONTEXT_TYPE_INFO {
     pub(crate) Size: u32,
     pub(crate) ContextName: *const u8,
@@ -193,6 +169,7 @@ pub(crate) type DriverObject = *mut DRIVER_OBJECT;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wdfldr::WDF_DRIVER_GLOBALS;
     use std::collections::HashMap;
     use std::mem::offset_of;
 
@@ -239,7 +216,6 @@ mod tests {
             WDF_TIMER_CONFIG: Size EvtTimerFunc Period AutomaticSerialization TolerableDelay UseHighResolutionTimer;
             WDF_REQUEST_PARAMETERS: Size MinorFunction Type;
         }
-        assert_eq!(size_of::<WDF_BIND_INFO2>(), 88);
         // Held against the header that C drivers are compiled with by `tests/drivers/kmdf_pnp.c`.
         assert_eq!(size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>(), 144);
         assert_eq!(offset_of!(WDF_PNPPOWER_EVENT_CALLBACKS, EvtDeviceSurpriseRemoval), 96);

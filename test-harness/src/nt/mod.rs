@@ -6,6 +6,7 @@
 //! documentation allows.
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
 
+pub(crate) mod bug_check;
 pub(crate) mod c_runtime;
 pub(crate) mod calendar;
 pub(crate) mod cancel_safe_queue;
@@ -32,6 +33,7 @@ pub(crate) mod privilege;
 pub mod process;
 pub(crate) mod processor;
 pub mod registry;
+pub(crate) mod registry_query;
 pub(crate) mod resource;
 pub(crate) mod runtime;
 pub(crate) mod shared_data;
@@ -41,6 +43,7 @@ pub(crate) mod strings;
 pub(crate) mod time;
 pub(crate) mod timer;
 pub mod types;
+pub(crate) mod wmi;
 pub(crate) mod work;
 
 #[cfg(test)]
@@ -67,7 +70,8 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 31] = [
+        let modules: [&[(&'static str, Export)]; 35] = [
+            bug_check::EXPORTS,
             c_runtime::EXPORTS,
             calendar::EXPORTS,
             executive_spin_lock::EXPORTS,
@@ -88,16 +92,19 @@ fn table() -> &'static HashMap<&'static str, Export> {
             mdl::EXPORTS,
             mutex::EXPORTS,
             object::EXPORTS,
+            paging::EXPORTS,
             pool::EXPORTS,
             privilege::EXPORTS,
             process::EXPORTS,
             registry::EXPORTS,
+            registry_query::EXPORTS,
             resource::EXPORTS,
             runtime::EXPORTS,
             spin_lock::EXPORTS,
             strings::EXPORTS,
             time::EXPORTS,
             timer::EXPORTS,
+            wmi::EXPORTS,
             work::EXPORTS,
         ];
         let functions = modules.into_iter().flatten().copied();
@@ -138,7 +145,7 @@ pub(crate) fn find(module: &str, name: &str) -> Option<Export> {
     match module.to_ascii_lowercase().as_str() {
         "ntoskrnl.exe" | "hal.dll" => table().get(name).copied(),
         "netio.sys" => crate::wsk::find(name),
-        "wdfldr.sys" => crate::kmdf::find(name),
+        "wdfldr.sys" => crate::wdfldr::find(name),
         _ => None,
     }
 }

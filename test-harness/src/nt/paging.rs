@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::irql::called;
+use super::types::{APC_LEVEL, PAGE_SIZE, PVOID};
+use crate::image::Export;
 use crate::memory::{self, Access, page_up};
-use crate::nt::types::PAGE_SIZE;
 
 struct Range {
     end: usize,
@@ -136,3 +138,20 @@ impl Paging {
         self.bring_in(found);
     }
 }
+
+/// Locks the pageable section of an image that an address lies in. What it returns is the handle: the address.
+pub(crate) extern "win64" fn MmLockPagableDataSection(address: PVOID) -> PVOID {
+    called("MmLockPagableDataSection", APC_LEVEL).kernel.paging.lock(address as usize);
+    address
+}
+
+pub(crate) extern "win64" fn MmLockPagableSectionByHandle(section: PVOID) {
+    called("MmLockPagableSectionByHandle", APC_LEVEL).kernel.paging.lock(section as usize);
+}
+
+pub(crate) extern "win64" fn MmUnlockPagableImageSection(section: PVOID) {
+    called("MmUnlockPagableImageSection", APC_LEVEL).kernel.paging.unlock(section as usize);
+}
+
+pub(super) const EXPORTS: &[(&str, Export)] =
+    super::exports![MmLockPagableDataSection, MmLockPagableSectionByHandle, MmUnlockPagableImageSection];

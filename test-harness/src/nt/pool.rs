@@ -79,6 +79,8 @@ pub(crate) enum Owner {
     Driver,
     /// This kernel's own (IRPs of the I/O manager, object bodies, system buffers).
     Kernel,
+    /// An image's that is part of Windows.
+    System,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -199,6 +201,8 @@ impl Pool {
         let guarded = self.guarded && GUARDED.load(Ordering::Relaxed) < GUARDED_MAXIMUM;
         let index = index + if guarded { 0 } else { SIZES };
         let allocated = site();
+        let system = owner == Owner::Driver && unwind::is_in_system(allocated);
+        let owner = if system { Owner::System } else { owner };
         let before_it = guarded && self.guard.is_before(self.allocations.load(Ordering::Relaxed));
         let start = {
             let mut class = self.classes[index].lock();

@@ -34,7 +34,7 @@ pub enum Value {
 }
 
 impl Value {
-    fn kind(&self) -> u32 {
+    pub(super) fn kind(&self) -> u32 {
         match self {
             Value::Text(_) => 1,
             Value::Bytes(_) => 3,
@@ -44,7 +44,7 @@ impl Value {
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let wide = |text: &str| text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<_>>();
         match self {
             Value::Text(text) => wide(text),
@@ -111,6 +111,17 @@ impl Registry {
         store.keys.get(&folded(path))?.get(&name.to_lowercase()).map(|(_, value)| value.clone())
     }
 
+    /// All values of a key, by name.
+    pub(super) fn values(&self, path: &str) -> Vec<(String, Value)> {
+        self.0.lock().keys.get(&folded(path)).map(|values| values.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Deletes a value; false if there is none.
+    pub(super) fn delete_value(&self, path: &str, name: &str) -> bool {
+        let mut store = self.0.lock();
+        store.keys.get_mut(&folded(path)).and_then(|values| values.remove(&name.to_lowercase())).is_some()
+    }
+
     /// Deletes a key with its values, and those under it.
     pub(crate) fn delete_key(&self, path: &str) {
         let path = folded(path);
@@ -132,7 +143,8 @@ pub(super) fn forget(kernel: &Kernel, body: usize) {
     kernel.registry.0.lock().open.remove(&body);
 }
 
-fn path(kernel: &Kernel, handle: HANDLE) -> Option<String> {
+/// The path of an open key.
+pub(super) fn path(kernel: &Kernel, handle: HANDLE) -> Option<String> {
     let entry = object::look_up(kernel, handle).filter(|entry| entry.kind == Kind::Key)?;
     kernel.registry.path_of(entry.body)
 }
@@ -221,9 +233,7 @@ pub(crate) extern "win64" fn ZwSetValueKey(
 pub(crate) extern "win64" fn ZwDeleteValueKey(key: HANDLE, name: &UNICODE_STRING) -> NTSTATUS {
     called("ZwDeleteValueKey", PASSIVE_LEVEL);
     let Some(path) = path(kernel(), key) else { return STATUS_INVALID_HANDLE };
-    let mut store = kernel().registry.0.lock();
-    let removed = store.keys.get_mut(&path).and_then(|values| values.remove(&text(name).to_lowercase()));
-    if removed.is_some() { STATUS_SUCCESS } else { STATUS_OBJECT_NAME_NOT_FOUND }
+    if kernel().registry.delete_value(&path, &text(name)) { STATUS_SUCCESS } else { STATUS_OBJECT_NAME_NOT_FOUND }
 }
 
 /// KEY_VALUE_INFORMATION_CLASS.

@@ -10,6 +10,7 @@ use super::strings::text;
 use super::types::{APC_LEVEL, HIGH_LEVEL, NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
 use crate::guard::violate;
 use crate::image::Export;
+use crate::image::unwind::{self, Backtrace};
 use crate::thread::{DRIVER_STACK, current};
 use crate::violation::Rule;
 
@@ -118,6 +119,9 @@ pub(crate) extern "win64" fn _purecall() -> ! {
 /// The code that a panic of a Rust driver carries (wdk-panic): "RPNC".
 const RUST_PANIC: u32 = u32::from_be_bytes(*b"RPNC");
 
+/// How KMDF ends a machine whose driver has broken a rule of its.
+const WDF_VIOLATION: u32 = 0x10d;
+
 pub(crate) extern "win64" fn KeBugCheckEx(code: u32, first: usize, second: usize, third: usize, fourth: usize) -> ! {
     current().call.set("KeBugCheckEx");
     if code == RUST_PANIC && first != 0 {
@@ -125,7 +129,8 @@ pub(crate) extern "win64" fn KeBugCheckEx(code: u32, first: usize, second: usize
         let file = unsafe { std::slice::from_raw_parts(first as *const u8, second.min(512)) };
         violate(Rule::BugCheck, format!("the driver panicked at {}:{third}:{fourth}", String::from_utf8_lossy(file)));
     }
-    violate(Rule::BugCheck, format!("{code:#010X} ({first:#x}, {second:#x}, {third:#x}, {fourth:#x})"))
+    let rule = if code == WDF_VIOLATION { Rule::Framework } else { Rule::BugCheck };
+    violate(rule, format!("{code:#010X} ({first:#x}, {second:#x}, {third:#x}, {fourth:#x})"))
 }
 
 pub(crate) extern "win64" fn KeBugCheck(code: u32) -> ! {
@@ -182,9 +187,42 @@ pub(crate) extern "win64" fn MmGetSystemRoutineAddress(name: &UNICODE_STRING) ->
     super::routine(&text(name)).map_or(std::ptr::null_mut(), |address| address as PVOID)
 }
 
+/// Every driver is verified here, as under Driver Verifier.
 pub(crate) extern "win64" fn MmIsDriverVerifying(_driver: PVOID) -> u32 {
     called("MmIsDriverVerifying", APC_LEVEL);
-    0
+    1
+}
+
+/// Whether Driver Verifier has a class of rules on: KMDF asks for its own, and then verifies its clients itself.
+pub(crate) extern "win64" fn VfIsRuleClassEnabled(_class: u32) -> u8 {
+    called("VfIsRuleClassEnabled", HIGH_LEVEL);
+    1
+}
+
+/// KMDF has allocated from pool on a client's behalf. Executable pool is nothing that is looked for here.
+pub(crate) extern "win64" fn VfCheckNxPoolType(_pool_type: u32, _caller: PVOID, _tag: u32) {
+    called("VfCheckNxPoolType", HIGH_LEVEL);
+}
+
+/// The addresses of the callers' code, innermost first; frames of the system between two routines of drivers are left out.
+pub(crate) extern "win64" fn RtlCaptureStackBackTrace(
+    skip: u32,
+    count: u32,
+    frames: *mut PVOID,
+    hash: Option<&Cell<u32>>,
+) -> u16 {
+    let current = called("RtlCaptureStackBackTrace", HIGH_LEVEL);
+    let mut backtrace = Backtrace::EMPTY;
+    unwind::from_last_call(current, &mut backtrace);
+    let found: Vec<_> = backtrace.frames().iter().skip(skip as usize).take(count as usize).copied().collect();
+    for (index, frame) in found.iter().enumerate() {
+        // SAFETY: the caller has room for `count` addresses; a bad buffer faults, which the guard reports.
+        unsafe { frames.wrapping_add(index).write(*frame as PVOID) };
+    }
+    if let Some(hash) = hash {
+        hash.set(found.iter().fold(0, |sum, frame| sum.wrapping_add(*frame as u32)));
+    }
+    u16::try_from(found.len()).unwrap_or(u16::MAX)
 }
 
 /// KdDebuggerEnabled and KdDebuggerNotPresent: there is none.
@@ -217,5 +255,8 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     RtlGetVersion,
     MmGetSystemRoutineAddress,
     MmIsDriverVerifying,
+    RtlCaptureStackBackTrace,
+    VfCheckNxPoolType,
+    VfIsRuleClassEnabled,
     KdRefreshDebuggerNotPresent,
 ];

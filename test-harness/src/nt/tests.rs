@@ -5,6 +5,8 @@ mod deferred_calls;
 mod documented;
 mod irql_table;
 mod memory_lists;
+mod registry_queries;
+mod system_timers;
 
 use std::cell::Cell;
 use std::ptr;

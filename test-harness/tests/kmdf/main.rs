@@ -3,6 +3,7 @@
 
 mod caller_context;
 mod queues;
+mod runtime;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,10 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Builds the driver of that name.
 fn build(name: &str) -> PathBuf {
+    build_as(name, DriverModel::Kmdf)
+}
+
+fn build_as(name: &str, model: DriverModel) -> PathBuf {
     let driver = CDriver {
         name: name.to_owned(),
         sources: vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers").join(name).with_extension("c")],
-        model: DriverModel::Kmdf,
+        model,
         arch: Arch::X64,
     };
     let folder = driver_build::output_root().join("test-drivers");

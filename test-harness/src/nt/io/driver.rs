@@ -68,6 +68,11 @@ impl Record {
         super::driver_object(self.object as *mut DRIVER_OBJECT)
     }
 
+    /// Whether it is part of Windows.
+    fn is_system(&self) -> bool {
+        self.image.as_ref().is_some_and(|image| image.is_system())
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.lock()
     }
@@ -111,6 +116,8 @@ pub(super) fn is_unloading(state: &super::State, driver: *mut DRIVER_OBJECT) -> 
 pub(crate) enum Source {
     /// An image file.
     File(PathBuf),
+    /// An image file that is part of Windows: it stays, and what it keeps is its own business.
+    System(PathBuf),
     /// An entry point in this program.
     Builtin(DRIVER_INITIALIZE),
 }
@@ -121,8 +128,9 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
         return Err(Failure::Status(STATUS_OBJECT_NAME_COLLISION));
     }
     let (image, entry) = match source {
-        Source::File(path) => {
-            let image = Mapped::load(path, crate::nt::find, missing_import).map_err(Failure::Image)?;
+        Source::File(path) | Source::System(path) => {
+            let is_system = matches!(source, Source::System(_));
+            let image = Mapped::load(path, is_system, crate::nt::find, missing_import).map_err(Failure::Image)?;
             for (start, size, access) in image.pageable() {
                 kernel.paging.add(start, size, access);
             }
@@ -154,9 +162,10 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
     let status = {
         record.object().DriverInit.set(Some(entry));
         let (object, path) = (record.object as *mut DRIVER_OBJECT, ptr::from_ref(&path).cast_mut());
-        kernel.io.starting.store(current().thread.id, Ordering::Release);
+        // A driver that is being started may have another one loaded: the framework.
+        let outer = kernel.io.starting.swap(current().thread.id, Ordering::AcqRel);
         let status = callout("the driver's entry point", || entry(object, path));
-        kernel.io.starting.store(0, Ordering::Release);
+        kernel.io.starting.store(outer, Ordering::Release);
         status
     };
     strings::free(kernel, &path);
@@ -304,7 +313,7 @@ fn discard(kernel: &Kernel, record: &Arc<Record>) {
 
 /// The first thing that a driver should have given back, and where it came from.
 fn left_behind(kernel: &Kernel, record: &Record) -> Option<(Rule, String, Vec<usize>)> {
-    let alone = kernel.io.state.lock().drivers.len() == 1;
+    let alone = kernel.io.state.lock().drivers.values().filter(|record| !record.is_system()).count() == 1;
     if alone && let Some((rule, what)) = crate::wsk::left_behind(kernel) {
         return Some((rule, format!("{} left {what}", record.name), vec![]));
     }
@@ -342,6 +351,13 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
     let (timers, dpcs) = (kernel.timers.pending(), kernel.dpcs.pending());
     if timers + dpcs != 0 {
         return Some((format!("{name} left {timers} armed timers and {dpcs} queued DPCs"), vec![]));
+    }
+    if kernel.timers.allocated() != 0 {
+        return Some((format!("{name} left {} timers that it has not deleted", kernel.timers.allocated()), vec![]));
+    }
+    if kernel.bug_check_callbacks.registered() != 0 {
+        let registered = kernel.bug_check_callbacks.registered();
+        return Some((format!("{name} left {registered} bug check callbacks registered"), vec![]));
     }
     if let Some(link) = super::device::dangling_links(kernel).first() {
         return Some((format!("{name} left the symbolic link {link}"), vec![]));

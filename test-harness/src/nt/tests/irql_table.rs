@@ -33,9 +33,7 @@ fn rows() -> BTreeMap<&'static str, (KIRQL, KIRQL)> {
 /// Every function that a driver can call.
 fn functions() -> BTreeMap<&'static str, usize> {
     let framework = crate::kmdf::functions().iter().copied();
-    let binding = ["WdfVersionBind", "WdfVersionUnbind"].map(|name| {
-        (name, crate::kmdf::find(name).and_then(crate::image::Export::code).expect("WDFLDR.SYS exports it"))
-    });
+    let binding = crate::wdfldr::exports().iter().filter_map(|(name, export)| Some((*name, export.code()?)));
     crate::nt::functions().into_iter().chain(crate::wsk::functions()).chain(framework).chain(binding).collect()
 }
 
