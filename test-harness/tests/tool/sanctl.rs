@@ -240,6 +240,14 @@ fn on(machine: &Machine, arguments: &[&str]) -> Vec<u8> {
 fn top_shows_the_rates_of_other_processes() {
     let machine = Machine::builder().parameter("sanwsk", "NativePort", Value::Number(free_port().into())).build();
     let driver = machine.load(image(), "sanwsk").expect("the driver loads");
+    let ready = || {
+        let status: serde_json::Value = serde_json::from_slice(&on(&machine, &["status", "--json"])).expect("JSON");
+        status["provider"] == "ready"
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !ready() {
+        assert!(Instant::now() < deadline, "the provider NPI is captured");
+    }
     let address = format!("127.0.0.1:{}", free_port());
     thread::scope(|scope| {
         let served = scope.spawn(|| on(&machine, &["perf", "--serve", "--once", "--stream", &address]));
