@@ -242,7 +242,7 @@ fn top_shows_the_rates_of_other_processes() {
     let driver = machine.load(image(), "sanwsk").expect("the driver loads");
     let ready = || {
         let status: serde_json::Value = serde_json::from_slice(&on(&machine, &["status", "--json"])).expect("JSON");
-        status["provider"] == "ready"
+        status["wsk_provider"]["state"] == "ready"
     };
     let deadline = Instant::now() + PATIENCE;
     while !ready() {
