@@ -11,12 +11,14 @@ mod address;
 pub mod control;
 mod error;
 pub mod kernel;
+mod numbers;
 mod request;
 pub mod wire;
 
 pub use address::{AddressError, SocketAddress};
 pub use control::ControlCode;
 pub use error::{NtStatus, WsaError, wsa_error};
+pub use numbers::*;
 pub use request::*;
 
 /// Version of the structures in this crate, carried by every request.

@@ -1,7 +1,7 @@
 //! The hand-shake: who wants to connect to whom, and why it may not.
 
 use super::{MessageType, WireError};
-use crate::request::numbered;
+use crate::numbers::numbered;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bytes of a [`ConnectRequest`].

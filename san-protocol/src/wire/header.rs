@@ -1,7 +1,7 @@
 //! The header of every message.
 
 use super::{CONNECT_REQUEST_SIZE, MAX_PRIVATE_DATA, REJECT_SIZE, SESSION_FIXED_SIZE, WireError};
-use crate::request::numbered;
+use crate::numbers::numbered;
 
 /// First bytes of every message: "SanW".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SanW");
