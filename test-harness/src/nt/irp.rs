@@ -96,9 +96,9 @@ fn initialize(irp: *mut IRP, size: usize, stack_size: i8) {
 }
 
 impl Irps {
-    /// Packets that exist.
+    /// Packets that were allocated, and those in memory of drivers' own that are on their way: the rest of these is memory.
     pub(crate) fn live(&self) -> usize {
-        self.records.lock().len()
+        self.records.lock().values().filter(|record| record.allocated || record.phase != Phase::Held).count()
     }
 
     fn phase(&self, irp: &IRP) -> Option<Phase> {
