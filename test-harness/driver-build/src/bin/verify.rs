@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// From the quickest to the longest, as far as one does not want the result of another.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 11] = [
     Step { name: "formatting", arguments: "fmt --all --check", advice: "run `cargo fmt --all`" },
     Step {
         name: "lints",
@@ -60,14 +60,9 @@ const STEPS: [Step; 12] = [
         advice: "`RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps` repeats it",
     },
     Step {
-        name: "user mode, Windows x64",
+        name: "user mode, Windows",
         arguments: "driver --user-mode san-proxy",
         advice: "code that only Windows compiles; `cargo driver --user-mode san-proxy` repeats it",
-    },
-    Step {
-        name: "user mode, Windows ARM64",
-        arguments: "driver --user-mode san-proxy --arch arm64",
-        advice: "`cargo driver --user-mode san-proxy --arch arm64` repeats it",
     },
 ];
 
