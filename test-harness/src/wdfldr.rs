@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::ffi::c_void;
 use std::path::Path;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -87,7 +88,7 @@ struct Loader {
     /// The globals of its clients.
     clients: Mutex<HashSet<usize>>,
     /// Pool blocks that it had before its first client came.
-    at_rest: Mutex<usize>,
+    at_rest: AtomicUsize,
 }
 
 /// Whether a client may be bound to a framework of these versions (major, minor): it may be newer, if it says that it can do with less.
@@ -120,7 +121,7 @@ fn load(kernel: &Kernel, loader: &Loader, path: &Path) -> Result<WDF_LIBRARY_INF
 fn decommission(kernel: &Kernel, loader: &Loader, library: &WDF_LIBRARY_INFO) {
     callout("LibraryDecommission of the framework", || (library.LibraryDecommission)());
     let left = kernel.pool.live(Owner::System);
-    if left.len() > *loader.at_rest.lock()
+    if left.len() > loader.at_rest.load(Ordering::Acquire)
         && let Some(last) = left.last()
     {
         let text = format!("the framework keeps {} pool blocks, the last with tag {}", left.len(), tag_name(last.tag));
@@ -144,7 +145,7 @@ fn bind_to_library(
     }
     let succeed = |status| if nt_success(status) { Ok(()) } else { Err(status) };
     if loader.clients.lock().is_empty() {
-        *loader.at_rest.lock() = kernel.pool.live(Owner::System).len();
+        loader.at_rest.store(kernel.pool.live(Owner::System).len(), Ordering::Release);
         succeed(callout("LibraryCommission of the framework", || (library.LibraryCommission)()))?;
     }
     let mut globals = ptr::null_mut();
