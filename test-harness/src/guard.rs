@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use crate::image::frame::{Registers, SIGNAL_ORDER};
 use crate::image::registry;
@@ -276,7 +276,7 @@ fn report_fault(kernel: &Kernel, current: &Current, fault: &Fault) {
 const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGTRAP, libc::SIGFPE];
 
 /// What handled each of `SIGNALS` before: Rust's stack overflow message, or a fuzzer.
-static mut PREVIOUS: [Option<libc::sigaction>; SIGNALS.len()] = [None; SIGNALS.len()];
+static PREVIOUS: OnceLock<[libc::sigaction; SIGNALS.len()]> = OnceLock::new();
 
 /// Where the handler of a thread's signals runs: walks of stacks and whole sets of registers need more than the host gives it.
 struct SignalStack(Option<Mapping>);
@@ -316,18 +316,26 @@ fn install() {
     // A thread that is ending keeps the one that it has.
     let _ = SIGNAL_STACK.try_with(|_| ());
     ONCE.call_once(|| {
-        for (index, signal) in SIGNALS.into_iter().enumerate() {
+        // All are known before the first is replaced: any thread may be in the new handler from then on.
+        PREVIOUS.get_or_init(|| SIGNALS.map(handler_of));
+        for signal in SIGNALS {
             // SAFETY: a sigaction of zero bytes is valid: no handler, empty mask.
             let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-            let mut previous = action;
             action.sa_sigaction = on_signal as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
             // SAFETY: the handler is for SA_SIGINFO, and touches only what a handler may.
-            unsafe { libc::sigaction(signal, &raw const action, &raw mut previous) };
-            // SAFETY: written once, here; read by handlers that run later.
-            unsafe { PREVIOUS[index] = Some(previous) };
+            unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
         }
     });
+}
+
+/// How the process handles a signal now.
+fn handler_of(signal: i32) -> libc::sigaction {
+    // SAFETY: a sigaction of zero bytes is valid: no handler, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action it only writes the present one.
+    unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    action
 }
 
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut c_void) {
@@ -411,11 +419,9 @@ fn emulate_cr8(current: &Current, registers: &mut [i64; 23], rip: usize) -> bool
 
 /// Restores the handler that was there before, which the instruction then meets when it runs again.
 fn hand_on(signal: i32) {
-    let index = SIGNALS.iter().position(|known| *known == signal).unwrap_or(0);
-    // SAFETY: written once, before this handler was installed.
-    let previous = unsafe { PREVIOUS[index] };
-    if let Some(previous) = previous {
+    let previous = PREVIOUS.get().zip(SIGNALS.iter().position(|known| *known == signal));
+    if let Some((previous, index)) = previous {
         // SAFETY: an action that the system itself gave out.
-        unsafe { libc::sigaction(signal, &raw const previous, std::ptr::null_mut()) };
+        unsafe { libc::sigaction(signal, &raw const previous[index], ptr::null_mut()) };
     }
 }
