@@ -508,7 +508,8 @@ pub(crate) extern "win64" fn IoReleaseCancelSpinLock(irql: KIRQL) {
 pub(crate) extern "win64" fn IoCancelIrp(irp: &IRP) -> u8 {
     let current = called("IoCancelIrp", DISPATCH_LEVEL);
     none_across(current, "IoCancelIrp");
-    if irp.Type.get() != IO_TYPE_IRP || current.kernel.irps.phase(irp).is_none() {
+    // The packet is read when it is known to be one: a driver may just have made it, in memory of its own, on another thread.
+    if current.kernel.irps.phase(irp).is_none() || irp.Type.get() != IO_TYPE_IRP {
         violate(Rule::Irp, "IoCancelIrp: the IRP was never allocated, or it has been freed");
     }
     u8::from(cancel(irp))
