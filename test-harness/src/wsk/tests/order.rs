@@ -134,6 +134,8 @@ struct Again {
     socket: Sock,
     buffer: WSK_BUF,
     left: AtomicUsize,
+    /// The sends that are left, as one, and each call of WskSend that has not returned: none may be inside when the socket is closed.
+    parties: AtomicUsize,
     event: KEVENT,
 }
 
@@ -141,7 +143,7 @@ extern "win64" fn again(_device: *mut DEVICE_OBJECT, irp: *mut IRP, context: PVO
     // SAFETY: the test's own, which waits for the last completion.
     let again = unsafe { &*context.cast::<Again>() };
     if again.left.load(Ordering::Acquire) == 0 {
-        KeSetEvent(&again.event, 0, 0);
+        again.leave();
     } else {
         again.left.fetch_sub(1, Ordering::AcqRel);
         IoReuseIrp(irp::at(irp), STATUS_SUCCESS);
@@ -154,7 +156,15 @@ impl Again {
     fn send(&self, irp: *mut IRP) {
         let always = SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR | SL_INVOKE_ON_CANCEL;
         set_completion_routine(irp::at(irp), again, ptr::from_ref(self).cast_mut().cast(), always);
+        self.parties.fetch_add(1, Ordering::AcqRel);
         WskSend(self.socket, &self.buffer, 0, irp);
+        self.leave();
+    }
+
+    fn leave(&self) {
+        if self.parties.fetch_sub(1, Ordering::AcqRel) == 1 {
+            KeSetEvent(&self.event, 0, 0);
+        }
     }
 }
 
@@ -164,8 +174,8 @@ fn send_from_completions(client: &Client, nested: usize) {
     let socket = connect_to(client, address).unwrap();
     let _peer = listener.accept().unwrap();
     let (bytes, irp) = (Buffer::new(b"x"), IoAllocateIrp(1, 0));
-    let again =
-        Box::new(Again { socket, buffer: bytes.all(), left: AtomicUsize::new(nested), event: KEVENT::zeroed() });
+    let (left, parties) = (AtomicUsize::new(nested), AtomicUsize::new(1));
+    let again = Box::new(Again { socket, buffer: bytes.all(), left, parties, event: KEVENT::zeroed() });
     KeInitializeEvent(&again.event, 0, 0);
     again.send(irp);
     assert_eq!(KeWaitForSingleObject(&again.event.Header, 0, 0, 0, Some(&SECONDS_10)), STATUS_SUCCESS);
