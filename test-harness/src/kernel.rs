@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 
 use crate::image::unwind::Backtrace;
 use crate::image::{self, Frame};
+use crate::nt::activity::Activities;
 use crate::nt::bug_check::BugCheckCallbacks;
+use crate::nt::callback_object::CallbackObjects;
 use crate::nt::debug::DebugLog;
 use crate::nt::dispatcher::Dispatcher;
 use crate::nt::dpc::Dpcs;
@@ -24,6 +26,8 @@ use crate::nt::locked_pages::LockedPages;
 use crate::nt::object::Objects;
 use crate::nt::paging::Paging;
 use crate::nt::pool::{Pool, PoolGuard};
+use crate::nt::power::Power;
+use crate::nt::power_framework::PowerFramework;
 use crate::nt::process::Processes;
 use crate::nt::registry::Registry;
 use crate::nt::timer::Timers;
@@ -55,6 +59,8 @@ pub(crate) struct Options {
 pub(crate) struct Kernel {
     pub(crate) options: Options,
     pub(crate) pool: Pool,
+    pub(crate) power: Power,
+    pub(crate) power_framework: PowerFramework,
     pub(crate) paging: Paging,
     pub(crate) lock_order: LockOrder,
     pub(crate) lent: Lent,
@@ -65,6 +71,7 @@ pub(crate) struct Kernel {
     pub(crate) dpcs: Dpcs,
     pub(crate) timers: Timers,
     pub(crate) bug_check_callbacks: BugCheckCallbacks,
+    pub(crate) callback_objects: CallbackObjects,
     pub(crate) workers: Workers,
     pub(crate) objects: Objects,
     pub(crate) processes: Processes,
@@ -74,6 +81,7 @@ pub(crate) struct Kernel {
     pub(crate) registry: Registry,
     pub(crate) debug: DebugLog,
     pub(crate) events: Events,
+    pub(crate) activities: Activities,
     stopped: AtomicBool,
     violation: Mutex<Option<Violation>>,
     /// What was advised against.
@@ -88,6 +96,8 @@ impl Kernel {
     pub(crate) fn new(options: Options) -> std::io::Result<Self> {
         Ok(Self {
             pool: Pool::new(options.guarded_pool, options.pool_guard)?,
+            power: Power::default(),
+            power_framework: PowerFramework::default(),
             paging: Paging::default(),
             lock_order: LockOrder::default(),
             lent: Lent::default(),
@@ -98,6 +108,7 @@ impl Kernel {
             dpcs: Dpcs::default(),
             timers: Timers::default(),
             bug_check_callbacks: BugCheckCallbacks::default(),
+            callback_objects: CallbackObjects::default(),
             workers: Workers::default(),
             objects: Objects::default(),
             processes: Processes::default(),
@@ -107,6 +118,7 @@ impl Kernel {
             registry: Registry::default(),
             debug: DebugLog::default(),
             events: Events::default(),
+            activities: Activities::default(),
             stopped: AtomicBool::new(false),
             violation: Mutex::new(None),
             notes: Mutex::default(),
@@ -181,6 +193,8 @@ impl Kernel {
         self.dpcs.stop();
         self.timers.stop();
         self.workers.stop();
+        self.callback_objects.stop();
+        self.power_framework.stop();
         self.io.stop();
         self.irps.abandon();
         let hooks = std::mem::take(&mut *self.stop_hooks.lock());

@@ -16,6 +16,7 @@ use crate::network::Backend;
 use crate::nt::etw::TraceSession;
 use crate::nt::io::driver::{self, Failure, Source};
 use crate::nt::pool::{Owner, PoolGuard, TagUse};
+use crate::nt::power;
 use crate::nt::process::{ProcessKind, start_system_thread};
 use crate::nt::registry::Value;
 use crate::nt::status::{STATUS_SYSTEM_SHUTDOWN, name as status_name};
@@ -323,6 +324,40 @@ impl Machine {
         let record = driver.record.clone();
         let removed = self.on_system_thread(move |kernel| driver::remove_device(kernel, &record, device.pdo));
         removed.unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN))
+    }
+
+    /// Pulls a root-enumerated device (IRP_MN_SURPRISE_REMOVAL). What is left of it goes when nobody has it open any more.
+    ///
+    /// # Errors
+    /// STATUS_NO_SUCH_DEVICE if it has gone already; STATUS_SYSTEM_SHUTDOWN if the machine has stopped.
+    pub fn unplug_device(&self, driver: &Driver, device: RootDevice) -> Result<(), NTSTATUS> {
+        let record = driver.record.clone();
+        let unplugged = self.on_system_thread(move |kernel| driver::unplug(kernel, &record, device.pdo));
+        unplugged.unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN))
+    }
+
+    /// Puts the machine to sleep (S3), which the drivers of its root devices may refuse.
+    ///
+    /// # Errors
+    /// STATUS_INVALID_DEVICE_STATE if it sleeps; what a driver answered IRP_MN_QUERY_POWER with; STATUS_SYSTEM_SHUTDOWN if it has stopped.
+    pub fn sleep(&self) -> Result<(), NTSTATUS> {
+        self.on_system_thread(power::sleep).unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN))
+    }
+
+    /// Wakes the machine. Its devices may still be on their way back when this returns.
+    ///
+    /// # Errors
+    /// STATUS_INVALID_DEVICE_STATE if it does not sleep; STATUS_SYSTEM_SHUTDOWN if it has stopped.
+    pub fn wake(&self) -> Result<(), NTSTATUS> {
+        self.on_system_thread(power::wake).unwrap_or(Err(STATUS_SYSTEM_SHUTDOWN))
+    }
+
+    /// Tells drivers that have asked for it that the system is shut down (IRP_MJ_SHUTDOWN).
+    ///
+    /// # Errors
+    /// STATUS_SYSTEM_SHUTDOWN if the machine has stopped.
+    pub fn shut_down(&self) -> Result<(), NTSTATUS> {
+        self.on_system_thread(crate::nt::io::shutdown::notify).map_err(|Stopped| STATUS_SYSTEM_SHUTDOWN)
     }
 
     /// The paths of the enabled device interfaces of a class, which a process can open.

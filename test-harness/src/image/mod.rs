@@ -284,6 +284,11 @@ fn damaged(what: &str) -> ImageError {
     ImageError::Format(format!("its {what} lie outside it"))
 }
 
+/// Whether an address lies in an image that is part of Windows.
+pub(crate) fn is_of_the_system(address: usize) -> bool {
+    registry::find(address).is_some_and(|image| image.is_system())
+}
+
 /// The headers and sections where they lie in memory.
 fn lay_out(file: &PeFile64, data: &[u8]) -> Result<Vec<u8>, ImageError> {
     let header = file.nt_headers().optional_header();
@@ -413,7 +418,10 @@ fn protect(file: &PeFile64, memory: &Mapping) -> Result<Vec<Section>, ImageError
         let (rva, size) = (section.virtual_address.get(LE) as usize, section.virtual_size.get(LE) as usize);
         let writable = flags & pe::IMAGE_SCN_MEM_WRITE != 0;
         let code = flags & pe::IMAGE_SCN_MEM_EXECUTE != 0;
+        // Older linkers mark what is only needed at the entry as all of this; nobody writes to it.
+        let discardable = flags & pe::IMAGE_SCN_MEM_DISCARDABLE != 0;
         let access = match (writable, code) {
+            (true, true) if discardable => Access::ReadExecute,
             (true, true) => {
                 return Err(ImageError::WritableCode(String::from_utf8_lossy(section.raw_name()).into_owned()));
             }

@@ -22,7 +22,7 @@ pub(crate) struct DebugLog {
 const KEPT: usize = 10_000;
 
 impl DebugLog {
-    fn print(&self, text: String) {
+    pub(super) fn print(&self, text: String) {
         if self.echo.load(std::sync::atomic::Ordering::Relaxed) {
             eprint!("{text}");
         }

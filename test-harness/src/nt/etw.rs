@@ -442,8 +442,26 @@ pub(crate) extern "win64" fn EtwEventEnabled(handle: u64, descriptor: &EVENT_DES
     u8::from(kernel().events.enabled(handle, descriptor.level, descriptor.keyword))
 }
 
-pub(super) const EXPORTS: &[(&str, Export)] =
-    super::exports![EtwRegister, EtwUnregister, EtwWrite, EtwWriteTransfer, EtwProviderEnabled, EtwEventEnabled];
+/// Tells of a provider's binary, its name and group, or how it writes descriptors. No session asks for providers by those.
+pub(crate) extern "win64" fn EtwSetInformation(handle: u64, class: u32, _information: PVOID, _length: u32) -> NTSTATUS {
+    /// EVENT_INFO_CLASS: EventProviderBinaryTrackInfo to EventProviderUseDescriptorType.
+    const CLASSES: std::ops::RangeInclusive<u32> = 0..=3;
+    called("EtwSetInformation", PASSIVE_LEVEL);
+    if kernel().events.provider(handle).is_none() {
+        return STATUS_INVALID_HANDLE;
+    }
+    if CLASSES.contains(&class) { STATUS_SUCCESS } else { STATUS_INVALID_PARAMETER }
+}
+
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    EtwRegister,
+    EtwUnregister,
+    EtwSetInformation,
+    EtwWrite,
+    EtwWriteTransfer,
+    EtwProviderEnabled,
+    EtwEventEnabled
+];
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

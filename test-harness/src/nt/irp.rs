@@ -19,8 +19,9 @@ use super::status::{
     STATUS_SYSTEM_SHUTDOWN, nt_success,
 };
 use super::types::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, DRIVER_CANCEL, IO_COMPLETION_ROUTINE, IO_STACK_LOCATION, IO_TYPE_IRP, IRP, KIRQL,
-    KSPIN_LOCK, NTSTATUS, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
+    DEVICE_OBJECT, DISPATCH_LEVEL, DRIVER_CANCEL, GUID, IO_COMPLETION_ROUTINE, IO_STACK_LOCATION, IO_TYPE_IRP, IRP,
+    KIRQL, KSPIN_LOCK, NTSTATUS, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS,
+    SL_PENDING_RETURNED,
 };
 use crate::guard::{callout, violate};
 use crate::image::Export;
@@ -58,6 +59,16 @@ struct Record {
     wsk: bool,
     /// Whether it has come back, and IoReuseIrp has not been called since.
     spent: bool,
+    marks: Marks,
+}
+
+/// What drivers have noted at a packet.
+#[derive(Default)]
+struct Marks {
+    /// PoSetSystemWake has been called for it.
+    system_wake: bool,
+    /// What IoSetActivityIdIrp gave it.
+    activity: Option<GUID>,
 }
 
 /// The packets of a machine.
@@ -121,7 +132,16 @@ impl Irps {
     }
 
     fn insert(&self, irp: *mut IRP, allocated: bool, request: Option<Box<Request>>) {
-        let record = Record { phase: Phase::Held, allocated, request, done: None, pins: 0, wsk: false, spent: false };
+        let record = Record {
+            phase: Phase::Held,
+            allocated,
+            request,
+            done: None,
+            pins: 0,
+            wsk: false,
+            spent: false,
+            marks: Marks::default(),
+        };
         self.records.lock().insert(irp as usize, record);
     }
 
@@ -146,6 +166,26 @@ impl Irps {
         if let Some(record) = self.records.lock().get_mut(&(irp.as_ptr() as usize)) {
             record.spent = spent;
         }
+    }
+
+    pub(super) fn set_system_wake(&self, irp: &IRP) {
+        if let Some(record) = self.records.lock().get_mut(&(irp.as_ptr() as usize)) {
+            record.marks.system_wake = true;
+        }
+    }
+
+    pub(super) fn set_activity(&self, irp: &IRP, activity: Option<GUID>) {
+        if let Some(record) = self.records.lock().get_mut(&(irp.as_ptr() as usize)) {
+            record.marks.activity = activity;
+        }
+    }
+
+    pub(super) fn activity(&self, irp: &IRP) -> Option<GUID> {
+        self.records.lock().get(&(irp.as_ptr() as usize))?.marks.activity
+    }
+
+    pub(super) fn is_system_wake(&self, irp: &IRP) -> bool {
+        self.records.lock().get(&(irp.as_ptr() as usize)).is_some_and(|record| record.marks.system_wake)
     }
 
     /// Takes what the I/O manager noted for a packet, but for whom to tell: a machine that stops while the packet is being

@@ -3,7 +3,7 @@
 use super::dpc;
 use super::types::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL, KIRQL};
 use crate::guard::{escape, violate};
-use crate::image::{Export, unwind};
+use crate::image::{self, Export, unwind};
 use crate::simulation;
 use crate::thread::{Current, current};
 use crate::violation::Rule;
@@ -68,13 +68,22 @@ pub(crate) extern "win64" fn KeLowerIrql(new: KIRQL) {
     dpc::retire(current);
 }
 
+/// As [`called`], for functions that Microsoft's framework calls for its clients at DISPATCH_LEVEL, where their pages end at APC_LEVEL.
+fn called_up_to_apc_level<'a>(name: &'static str) -> &'a Current {
+    let current = called(name, DISPATCH_LEVEL);
+    if current.irql.get() > APC_LEVEL && !image::is_of_the_system(current.call_site.get()) {
+        return called(name, APC_LEVEL);
+    }
+    current
+}
+
 pub(crate) extern "win64" fn KeEnterCriticalRegion() {
-    let current = called("KeEnterCriticalRegion", APC_LEVEL);
+    let current = called_up_to_apc_level("KeEnterCriticalRegion");
     current.critical_regions.set(current.critical_regions.get() + 1);
 }
 
 pub(crate) extern "win64" fn KeLeaveCriticalRegion() {
-    let current = called("KeLeaveCriticalRegion", APC_LEVEL);
+    let current = called_up_to_apc_level("KeLeaveCriticalRegion");
     match current.critical_regions.get().checked_sub(1) {
         Some(depth) => current.critical_regions.set(depth),
         None => violate(Rule::Lock, "KeLeaveCriticalRegion without KeEnterCriticalRegion"),

@@ -6,14 +6,17 @@
 //! documentation allows.
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
 
+pub(crate) mod activity;
 pub(crate) mod bug_check;
 pub(crate) mod c_runtime;
 pub(crate) mod calendar;
+pub(crate) mod callback_object;
 pub(crate) mod cancel_safe_queue;
 pub(crate) mod conversion;
 pub(crate) mod debug;
 pub(crate) mod dispatcher;
 pub(crate) mod dpc;
+pub(crate) mod error_log;
 pub mod etw;
 pub(crate) mod exception;
 pub(crate) mod executive_spin_lock;
@@ -29,6 +32,8 @@ pub(crate) mod mutex;
 pub(crate) mod object;
 pub(crate) mod paging;
 pub mod pool;
+pub(crate) mod power;
+pub(crate) mod power_framework;
 pub(crate) mod privilege;
 pub mod process;
 pub(crate) mod processor;
@@ -70,21 +75,29 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 35] = [
+        let modules: [&[(&'static str, Export)]; 45] = [
+            activity::EXPORTS,
             bug_check::EXPORTS,
             c_runtime::EXPORTS,
             calendar::EXPORTS,
+            callback_object::EXPORTS,
             executive_spin_lock::EXPORTS,
             cancel_safe_queue::EXPORTS,
             conversion::EXPORTS,
             debug::EXPORTS,
             dispatcher::EXPORTS,
             dpc::EXPORTS,
+            error_log::EXPORTS,
             etw::EXPORTS,
             exception::EXPORTS,
             io::device::EXPORTS,
             io::driver::EXPORTS,
+            io::file::EXPORTS,
             io::interface::EXPORTS,
+            io::notification::EXPORTS,
+            io::pnp::EXPORTS,
+            io::property::EXPORTS,
+            io::shutdown::EXPORTS,
             io::request::EXPORTS,
             irp::EXPORTS,
             irql::EXPORTS,
@@ -94,6 +107,8 @@ fn table() -> &'static HashMap<&'static str, Export> {
             object::EXPORTS,
             paging::EXPORTS,
             pool::EXPORTS,
+            power::EXPORTS,
+            power_framework::EXPORTS,
             privilege::EXPORTS,
             process::EXPORTS,
             registry::EXPORTS,

@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     Process,
     Thread,
     Key,
+    Callback,
 }
 
 struct Object {
@@ -200,6 +201,10 @@ fn delete(kernel: &Kernel, body: usize, kind: Kind) {
             registry::forget(kernel, body);
             free_body(kernel, body);
         }
+        Kind::Callback => {
+            kernel.callback_objects.forget(body);
+            free_body(kernel, body);
+        }
         Kind::Event | Kind::Device | Kind::Driver | Kind::Process | Kind::Thread => free_body(kernel, body),
     }
 }
@@ -239,7 +244,12 @@ pub(crate) fn kernel_handles(kernel: &Kernel) -> (usize, Vec<usize>) {
 /// A kernel handle with all access.
 pub(crate) fn open_kernel_handle(kernel: &Kernel, body: usize) -> HANDLE {
     let system = kernel.processes.system(kernel);
-    open(kernel, &system, body, ACCESS_MASK::MAX).map_or(0, |handle| handle | KERNEL_HANDLE)
+    open(kernel, &system, body, ACCESS_MASK::MAX).map_or(0, as_kernel_handle)
+}
+
+/// A handle in the system's table, as drivers know it.
+pub(crate) fn as_kernel_handle(handle: HANDLE) -> HANDLE {
+    handle | KERNEL_HANDLE
 }
 
 /// The table a handle belongs to, and the handle in it.
@@ -308,7 +318,9 @@ fn map_generic(kind: Kind, access: ACCESS_MASK) -> ACCESS_MASK {
     let [read, write, execute, all] = match kind {
         Kind::File | Kind::Device => [FILE_GENERIC_READ, FILE_GENERIC_WRITE, FILE_GENERIC_EXECUTE, FILE_ALL_ACCESS],
         Kind::Event => [0x0002_0001, 0x0002_0002, 0x0012_0000, EVENT_ALL_ACCESS],
-        Kind::Driver | Kind::Process | Kind::Thread | Kind::Key => [0x0002_0000, 0x0002_0000, 0x0002_0000, 0x001f_ffff],
+        Kind::Driver | Kind::Process | Kind::Thread | Kind::Key | Kind::Callback => {
+            [0x0002_0000, 0x0002_0000, 0x0002_0000, 0x001f_ffff]
+        }
     };
     let mut mapped = access & 0x0fff_ffff;
     for (generic, rights) in

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use super::irql::called;
 use super::object::{self, Kind};
 use super::status::{
-    STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE,
-    STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS,
+    STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_CANNOT_DELETE, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS,
 };
 use super::strings::text;
 use super::types::{HANDLE, NTSTATUS, OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
@@ -129,6 +129,18 @@ impl Registry {
         self.0.lock().keys.retain(|key, _| *key != path && !key.starts_with(&below));
     }
 
+    /// Deletes a key with its values; false if there are keys below it.
+    fn delete_leaf(&self, path: &str) -> bool {
+        let path = folded(path);
+        let below = format!("{path}\\");
+        let mut store = self.0.lock();
+        let leaf = !store.keys.keys().any(|key| key.starts_with(&below));
+        if leaf {
+            store.keys.remove(&path);
+        }
+        leaf
+    }
+
     pub(crate) fn has_key(&self, path: &str) -> bool {
         self.0.lock().keys.contains_key(&folded(path))
     }
@@ -236,6 +248,16 @@ pub(crate) extern "win64" fn ZwDeleteValueKey(key: HANDLE, name: &UNICODE_STRING
     if kernel().registry.delete_value(&path, &text(name)) { STATUS_SUCCESS } else { STATUS_OBJECT_NAME_NOT_FOUND }
 }
 
+/// The handle stays open, and names nothing any more. A key with keys below it stays.
+pub(crate) extern "win64" fn ZwDeleteKey(key: HANDLE) -> NTSTATUS {
+    called("ZwDeleteKey", PASSIVE_LEVEL);
+    let Some(path) = path(kernel(), key) else { return STATUS_INVALID_HANDLE };
+    if !kernel().registry.delete_leaf(&path) {
+        return STATUS_CANNOT_DELETE;
+    }
+    STATUS_SUCCESS
+}
+
 /// KEY_VALUE_INFORMATION_CLASS.
 const BASIC: u32 = 0;
 const FULL: u32 = 1;
@@ -293,4 +315,4 @@ pub(crate) extern "win64" fn ZwQueryValueKey(
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] =
-    super::exports![ZwOpenKey, ZwCreateKey, ZwSetValueKey, ZwDeleteValueKey, ZwQueryValueKey];
+    super::exports![ZwOpenKey, ZwCreateKey, ZwDeleteKey, ZwSetValueKey, ZwDeleteValueKey, ZwQueryValueKey];

@@ -242,6 +242,19 @@ pub(super) fn variables() -> Vec<(&'static str, Export)> {
     ]
 }
 
+/// Bytes of a cache line.
+pub(crate) extern "win64" fn KeGetRecommendedSharedDataAlignment() -> u32 {
+    called("KeGetRecommendedSharedDataAlignment", HIGH_LEVEL);
+    64
+}
+
+/// The stack of the driver's routine that runs.
+pub(crate) extern "win64" fn IoGetStackLimits(low: &std::cell::Cell<usize>, high: &std::cell::Cell<usize>) {
+    let entry = called("IoGetStackLimits", HIGH_LEVEL).stack_entry.get();
+    low.set(entry.saturating_sub(KERNEL_STACK_SIZE));
+    high.set(entry);
+}
+
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     memcpy,
     memmove,
@@ -259,4 +272,6 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     VfCheckNxPoolType,
     VfIsRuleClassEnabled,
     KdRefreshDebuggerNotPresent,
+    KeGetRecommendedSharedDataAlignment,
+    IoGetStackLimits,
 ];

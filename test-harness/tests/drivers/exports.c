@@ -21,6 +21,10 @@ NTSTATUS NTAPI RtlUTF8ToUnicodeN(PWSTR To, ULONG Room, PULONG Size, PCCH From, U
 PWSTR NTAPI RtlIpv4AddressToStringW(const UCHAR *Address, PWSTR To);
 NTSTATUS NTAPI RtlIpv4StringToAddressW(PCWSTR From, BOOLEAN Strict, PCWSTR *End, UCHAR *Address);
 VOID NTAPI KeQuerySystemTimePrecise(PLARGE_INTEGER Time);
+NTSTATUS NTAPI IoSetActivityIdIrp(PIRP Irp, LPCGUID Activity);
+NTSTATUS NTAPI IoGetActivityIdIrp(PIRP Irp, LPGUID Activity);
+PEPROCESS NTAPI IoGetInitiatorProcess(PFILE_OBJECT File);
+ULONG NTAPI KeGetRecommendedSharedDataAlignment(VOID);
 extern ULONG_PTR __security_cookie;
 #undef YieldProcessor
 #define YieldProcessor() __builtin_ia32_pause()
@@ -398,7 +402,211 @@ BEHAVIOUR(threads_have_priorities) {
     return STATUS_SUCCESS;
 }
 
+static ULONG Notified;
+
+static VOID NTAPI Notice(PVOID Context, PVOID First, PVOID Second) {
+    Notified += *(ULONG *)Context + (ULONG)(ULONG_PTR)First + (ULONG)(ULONG_PTR)Second;
+}
+
+BEHAVIOUR(callback_objects_call_whom_they_know) {
+    UNICODE_STRING Name = RTL_CONSTANT_STRING(L"\\Callback\\Exports");
+    OBJECT_ATTRIBUTES Attributes;
+    PCALLBACK_OBJECT Object, Again;
+    PVOID Registration;
+    ULONG Weight = 100;
+    UNREFERENCED_PARAMETER(Call);
+    InitializeObjectAttributes(&Attributes, &Name, OBJ_CASE_INSENSITIVE, NULL, NULL);
+    CHECK(ExCreateCallback(&Object, &Attributes, FALSE, FALSE) == STATUS_OBJECT_NAME_NOT_FOUND);
+    CHECK(NT_SUCCESS(ExCreateCallback(&Object, &Attributes, TRUE, FALSE)));
+    CHECK(NT_SUCCESS(ExCreateCallback(&Again, &Attributes, FALSE, FALSE)) && Again == Object);
+    Registration = ExRegisterCallback(Object, Notice, &Weight);
+    CHECK(Registration != NULL && ExRegisterCallback(Object, Notice, &Weight) == NULL);
+    Notified = 0;
+    ExNotifyCallback(Object, (PVOID)20, (PVOID)3);
+    CHECK(Notified == 123);
+    ExUnregisterCallback(Registration);
+    ExNotifyCallback(Object, (PVOID)20, (PVOID)3);
+    CHECK(Notified == 123);
+    ObDereferenceObject(Again);
+    ObDereferenceObject(Object);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(packets_have_activities) {
+    GUID First, Second = {0};
+    PIRP Irp = IoAllocateIrp(1, FALSE);
+    CHECK(Irp != NULL && IoGetActivityIdIrp(Irp, &Second) == STATUS_NOT_FOUND);
+    CHECK(NT_SUCCESS(EtwActivityIdControl(EVENT_ACTIVITY_CTRL_CREATE_ID, &First)));
+    CHECK(NT_SUCCESS(IoSetActivityIdIrp(Irp, &First)) && NT_SUCCESS(IoGetActivityIdIrp(Irp, &Second)));
+    CHECK(RtlCompareMemory(&First, &Second, sizeof(GUID)) == sizeof(GUID));
+    CHECK(NT_SUCCESS(EtwActivityIdControl(EVENT_ACTIVITY_CTRL_CREATE_ID, &Second)));
+    CHECK(RtlCompareMemory(&First, &Second, sizeof(GUID)) != sizeof(GUID));
+    IoFreeIrp(Irp);
+    UNREFERENCED_PARAMETER(Call);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(drivers_open_devices_by_name) {
+    UNICODE_STRING Name = RTL_CONSTANT_STRING(L"\\Device\\Verifier"), Other = RTL_CONSTANT_STRING(L"\\Device\\None");
+    OBJECT_ATTRIBUTES Attributes;
+    IO_STATUS_BLOCK Status;
+    PFILE_OBJECT File;
+    HANDLE Handle;
+    InitializeObjectAttributes(&Attributes, &Other, OBJ_KERNEL_HANDLE, NULL, NULL);
+    CHECK(ZwOpenFile(&Handle, FILE_READ_DATA, &Attributes, &Status, 0, 0) == STATUS_OBJECT_NAME_NOT_FOUND);
+    InitializeObjectAttributes(&Attributes, &Name, OBJ_KERNEL_HANDLE, NULL, NULL);
+    CHECK(NT_SUCCESS(ZwCreateFile(&Handle, FILE_READ_DATA, &Attributes, &Status, NULL, 0, 0, FILE_OPEN, 0, NULL, 0)));
+    CHECK(Status.Information == FILE_OPENED);
+    CHECK(NT_SUCCESS(ObReferenceObjectByHandle(Handle, FILE_READ_DATA, NULL, KernelMode, (PVOID *)&File, NULL)));
+    CHECK(File->DeviceObject == Call->Device && IoGetInitiatorProcess(File) == NULL);
+    ObDereferenceObject(File);
+    return ZwClose(Handle);
+}
+
+BEHAVIOUR(keys_are_deleted_when_they_are_empty) {
+    UNICODE_STRING Upper = RTL_CONSTANT_STRING(L"\\Registry\\Machine\\Exports"), Lower = RTL_CONSTANT_STRING(L"Below");
+    OBJECT_ATTRIBUTES Attributes;
+    HANDLE Key, Below;
+    UNREFERENCED_PARAMETER(Call);
+    InitializeObjectAttributes(&Attributes, &Upper, OBJ_KERNEL_HANDLE, NULL, NULL);
+    CHECK(NT_SUCCESS(ZwCreateKey(&Key, KEY_ALL_ACCESS, &Attributes, 0, NULL, 0, NULL)));
+    InitializeObjectAttributes(&Attributes, &Lower, OBJ_KERNEL_HANDLE, Key, NULL);
+    CHECK(NT_SUCCESS(ZwCreateKey(&Below, KEY_ALL_ACCESS, &Attributes, 0, NULL, 0, NULL)));
+    CHECK(ZwDeleteKey(Key) == STATUS_CANNOT_DELETE && NT_SUCCESS(ZwDeleteKey(Below)) && NT_SUCCESS(ZwDeleteKey(Key)));
+    ZwClose(Below);
+    ZwClose(Key);
+    InitializeObjectAttributes(&Attributes, &Upper, OBJ_KERNEL_HANDLE, NULL, NULL);
+    CHECK(ZwOpenKey(&Key, KEY_ALL_ACCESS, &Attributes) == STATUS_OBJECT_NAME_NOT_FOUND);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(the_error_log_takes_entries) {
+    PIO_ERROR_LOG_PACKET Entry = IoAllocateErrorLogEntry(Call->Device, sizeof(IO_ERROR_LOG_PACKET));
+    CHECK(Entry != NULL && IoAllocateErrorLogEntry(Call->Device, 241) == NULL);
+    Entry->ErrorCode = STATUS_DEVICE_BUSY;
+    IoWriteErrorLogEntry(Entry);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(a_routine_knows_its_stack) {
+    ULONG_PTR Low, High, Here = (ULONG_PTR)&Low;
+    UNREFERENCED_PARAMETER(Call);
+    IoGetStackLimits(&Low, &High);
+    CHECK(Low < Here && Here < High && High - Low == 24 * 1024);
+    CHECK(KeGetRecommendedSharedDataAlignment() == 64);
+    return STATUS_SUCCESS;
+}
+
+/* PO_FX_DEVICE_V1 with a component that has no states but F0. */
+typedef struct {
+    ULONG Version, ComponentCount;
+    VOID(NTAPI *Active)(PVOID Context, ULONG Component);
+    VOID(NTAPI *Idle)(PVOID Context, ULONG Component);
+    PVOID IdleState;
+    VOID(NTAPI *Required)(PVOID Context);
+    VOID(NTAPI *NotRequired)(PVOID Context);
+    PVOID PowerControl;
+    PVOID Context;
+    struct {
+        GUID Id;
+        ULONG IdleStateCount, DeepestWakeableIdleState;
+        PVOID IdleStates;
+    } Component;
+} FX_DEVICE;
+C_ASSERT(FIELD_OFFSET(FX_DEVICE, Component) == 64 && sizeof(FX_DEVICE) == 96);
+
+NTSTATUS NTAPI PoFxRegisterDevice(PDEVICE_OBJECT Device, FX_DEVICE *Fx, PVOID *Handle);
+VOID NTAPI PoFxStartDevicePowerManagement(PVOID Handle);
+VOID NTAPI PoFxUnregisterDevice(PVOID Handle);
+VOID NTAPI PoFxActivateComponent(PVOID Handle, ULONG Component, ULONG64 Flags);
+VOID NTAPI PoFxIdleComponent(PVOID Handle, ULONG Component, ULONG64 Flags);
+VOID NTAPI PoFxCompleteIdleCondition(PVOID Handle, ULONG Component);
+VOID NTAPI PoFxReportDevicePoweredOn(PVOID Handle);
+VOID NTAPI PoFxCompleteDevicePowerNotRequired(PVOID Handle);
+VOID NTAPI PoFxSetDeviceIdleTimeout(PVOID Handle, ULONG64 Timeout);
+
+typedef struct {
+    PVOID Handle;
+    KEVENT Activated, Needless;
+    volatile LONG Active, Idle, Required, NotRequired;
+} MANAGED;
+
+static VOID NTAPI BecomesActive(PVOID Context, ULONG Component) {
+    MANAGED *Managed = Context;
+    Managed->Active += Component + 1;
+    KeSetEvent(&Managed->Activated, 0, FALSE);
+}
+
+static VOID NTAPI BecomesIdle(PVOID Context, ULONG Component) {
+    MANAGED *Managed = Context;
+    Managed->Idle++;
+    PoFxCompleteIdleCondition(Managed->Handle, Component);
+}
+
+static VOID NTAPI IsRequired(PVOID Context) {
+    MANAGED *Managed = Context;
+    Managed->Required++;
+    PoFxReportDevicePoweredOn(Managed->Handle);
+}
+
+static VOID NTAPI IsNotRequired(PVOID Context) {
+    MANAGED *Managed = Context;
+    Managed->NotRequired++;
+    PoFxCompleteDevicePowerNotRequired(Managed->Handle);
+    KeSetEvent(&Managed->Needless, 0, FALSE);
+}
+
+BEHAVIOUR(the_power_framework_counts_who_needs_a_component) {
+    static MANAGED Managed;
+    FX_DEVICE Fx = {.Version = 1, .ComponentCount = 1, .Active = BecomesActive, .Idle = BecomesIdle, .Required = IsRequired,
+        .NotRequired = IsNotRequired, .Context = &Managed, .Component = {.IdleStateCount = 1}};
+    LARGE_INTEGER Long = {.QuadPart = -10 * 10000000LL}, Short = {.QuadPart = -200000};
+    KeInitializeEvent(&Managed.Activated, SynchronizationEvent, FALSE);
+    KeInitializeEvent(&Managed.Needless, SynchronizationEvent, FALSE);
+    CHECK(NT_SUCCESS(PoFxRegisterDevice(Call->Device, &Fx, &Managed.Handle)));
+    PoFxStartDevicePowerManagement(Managed.Handle);
+    CHECK(KeWaitForSingleObject(&Managed.Needless, Executive, KernelMode, FALSE, &Long) == STATUS_SUCCESS);
+    CHECK(Managed.Idle == 1 && Managed.NotRequired == 1 && Managed.Active == 0 && Managed.Required == 0);
+    /* The device is needed before its component can be active. */
+    PoFxSetDeviceIdleTimeout(Managed.Handle, 400000);
+    PoFxActivateComponent(Managed.Handle, 0, 0);
+    CHECK(KeWaitForSingleObject(&Managed.Activated, Executive, KernelMode, FALSE, &Long) == STATUS_SUCCESS);
+    PoFxActivateComponent(Managed.Handle, 0, 1 /* PO_FX_FLAG_BLOCKING */);
+    CHECK(Managed.Required == 1 && Managed.Active == 1);
+    PoFxIdleComponent(Managed.Handle, 0, 0);
+    CHECK(KeWaitForSingleObject(&Managed.Needless, Executive, KernelMode, FALSE, &Short) == STATUS_TIMEOUT);
+    CHECK(Managed.Idle == 1);
+    PoFxIdleComponent(Managed.Handle, 0, 0);
+    CHECK(KeWaitForSingleObject(&Managed.Needless, Executive, KernelMode, FALSE, &Long) == STATUS_SUCCESS);
+    CHECK(Managed.Idle == 2 && Managed.NotRequired == 2);
+    PoFxUnregisterDevice(Managed.Handle);
+    return STATUS_SUCCESS;
+}
+
+/* What a compiler makes of an indirect call under Control Flow Guard, with the routine that the image brings along. */
+__attribute__((naked)) static VOID Dispatch(VOID) { __asm__("jmpq *%rax"); }
+static VOID (*const volatile GuardDispatch)(VOID) = Dispatch;
+static ULONG Called(ULONG Value) { return Value + 1; }
+
+BEHAVIOUR(indirect_calls_go_through_the_guard) {
+    ULONG_PTR Target = (ULONG_PTR)Called;
+    ULONG Value = 41;
+    UNREFERENCED_PARAMETER(Call);
+    __asm__ volatile("subq $32, %%rsp\n\tcallq *%[Through]\n\taddq $32, %%rsp"
+        : "+a"(Target), "+c"(Value) : [Through] "r"(GuardDispatch) : "rdx", "r8", "r9", "r10", "r11", "memory", "cc");
+    CHECK((ULONG)Target == 42);
+    return STATUS_SUCCESS;
+}
+
 static const ROW Rows[] = {
+    ROW_OF(callback_objects_call_whom_they_know),
+    ROW_OF(packets_have_activities),
+    ROW_OF(drivers_open_devices_by_name),
+    ROW_OF(keys_are_deleted_when_they_are_empty),
+    ROW_OF(the_error_log_takes_entries),
+    ROW_OF(a_routine_knows_its_stack),
+    ROW_OF(the_power_framework_counts_who_needs_a_component),
+    ROW_OF(indirect_calls_go_through_the_guard),
     ROW_OF(the_loader_fills_the_stack_cookie),
     ROW_OF(ansi_and_unicode_strings_are_converted),
     ROW_OF(other_texts_are_converted),

@@ -19,8 +19,8 @@ use crate::nt::pool::{self, Owner, tag_name};
 use crate::nt::registry::Value;
 use crate::nt::runtime::missing_import;
 use crate::nt::status::{
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_NO_SUCH_DEVICE, STATUS_OBJECT_NAME_COLLISION,
-    STATUS_SUCCESS, nt_success,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_OBJECT_NAME_COLLISION, STATUS_SUCCESS,
+    nt_success,
 };
 use crate::nt::strings;
 use crate::nt::types::{
@@ -59,8 +59,6 @@ pub(crate) struct Record {
     /// Somebody runs its unload routine, or has.
     leaving: AtomicBool,
     extensions: Mutex<Vec<(usize, usize)>>,
-    /// PDOs that it has been started on.
-    pnp_devices: Mutex<Vec<usize>>,
 }
 
 impl Record {
@@ -153,7 +151,6 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
         phase: Mutex::new(Phase::Starting),
         leaving: AtomicBool::new(false),
         extensions: Mutex::default(),
-        pnp_devices: Mutex::default(),
     });
     set_up(kernel, &record, &key);
     kernel.io.state.lock().drivers.insert(record.object, record.clone());
@@ -208,19 +205,17 @@ pub(crate) fn add_device(kernel: &Kernel, record: &Record) -> Result<usize, NTST
     if record.phase() != Phase::Running {
         return Err(STATUS_INVALID_DEVICE_REQUEST);
     }
-    let pdo = super::pnp::add_device(kernel, record.object as *mut DRIVER_OBJECT)?;
-    record.pnp_devices.lock().push(pdo);
-    Ok(pdo)
+    super::pnp::add_device(kernel, record.object as *mut DRIVER_OBJECT)
 }
 
 /// Removes a root device of a driver's.
 pub(crate) fn remove_device(kernel: &Kernel, record: &Record, pdo: usize) -> Result<(), NTSTATUS> {
-    if !record.pnp_devices.lock().contains(&pdo) {
-        return Err(STATUS_NO_SUCH_DEVICE);
-    }
-    super::pnp::remove_device(kernel, pdo)?;
-    record.pnp_devices.lock().retain(|known| *known != pdo);
-    Ok(())
+    super::pnp::remove_device(kernel, record.object, pdo)
+}
+
+/// Pulls a root device of a driver's.
+pub(crate) fn unplug(kernel: &Kernel, record: &Record, pdo: usize) -> Result<(), NTSTATUS> {
+    super::pnp::unplug(kernel, record.object, pdo)
 }
 
 /// Whether a driver has a routine that adds devices of Plug and Play.
@@ -232,9 +227,9 @@ pub(crate) fn adds_devices(record: &Record) -> bool {
 /// Asks for the unload of a driver (NtUnloadDriver): at once if nobody has it open, else when the last handle goes.
 pub(crate) fn unload(kernel: &Kernel, record: &Arc<Record>) -> Result<(), NTSTATUS> {
     {
+        let has_devices = super::pnp::has_devices(kernel, record.object);
         let mut phase = record.phase.lock();
         // Of a driver that has gone there is no object any more.
-        let has_devices = !record.pnp_devices.lock().is_empty();
         if *phase != Phase::Running || has_devices || record.object().DriverUnload.get().is_none() {
             return Err(STATUS_INVALID_DEVICE_REQUEST);
         }
@@ -359,6 +354,18 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
         let registered = kernel.bug_check_callbacks.registered();
         return Some((format!("{name} left {registered} bug check callbacks registered"), vec![]));
     }
+    if kernel.callback_objects.registered() != 0 {
+        let registered = kernel.callback_objects.registered();
+        return Some((format!("{name} left {registered} routines registered at callback objects"), vec![]));
+    }
+    if kernel.io.notifications.registered() != 0 {
+        let registered = kernel.io.notifications.registered();
+        return Some((format!("{name} left {registered} notifications of Plug and Play registered"), vec![]));
+    }
+    if kernel.power_framework.registered() != 0 {
+        let registered = kernel.power_framework.registered();
+        return Some((format!("{name} left {registered} devices registered with the power framework"), vec![]));
+    }
     if let Some(link) = super::device::dangling_links(kernel).first() {
         return Some((format!("{name} left the symbolic link {link}"), vec![]));
     }
@@ -369,7 +376,7 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
     if handles != 0 {
         return Some((format!("{name} left {handles} kernel handles open; the first is from"), site));
     }
-    for kind in [Kind::File, Kind::Event, Kind::Key, Kind::Process, Kind::Thread] {
+    for kind in [Kind::File, Kind::Event, Kind::Key, Kind::Process, Kind::Thread, Kind::Callback] {
         let leaked = kernel.objects.referenced_without_handle(kind);
         if leaked != 0 {
             return Some((format!("{name} left {leaked} references to objects of type {kind:?}"), vec![]));

@@ -1,25 +1,31 @@
 //! File objects: opened by a name, cleaned up with the last handle, closed with the last reference.
+#![allow(unsafe_code)] // reads object names
 
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
 use super::request::send_and_wait;
 use super::{device, driver, file_object};
+use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::nt::dispatcher::initialize_header;
+use crate::nt::irql::called;
 use crate::nt::object::{self, Kind};
 use crate::nt::process::Process;
 use crate::nt::status::{
     STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_NO_SUCH_DEVICE, STATUS_OBJECT_NAME_NOT_FOUND,
-    nt_success,
+    STATUS_OBJECT_PATH_SYNTAX_BAD, STATUS_SUCCESS, nt_success,
 };
 use crate::nt::strings;
 use crate::nt::types::{
-    ACCESS_MASK, CREATE, DO_DEVICE_INITIALIZING, DO_EXCLUSIVE, EVENT_NOTIFICATION_OBJECT, FILE_DEVICE_SECURE_OPEN,
-    FILE_OBJECT, FILE_READ_DATA, FILE_WRITE_DATA, FO_CLEANUP_COMPLETE, FO_HANDLE_CREATED, HANDLE, IO_SECURITY_CONTEXT,
-    IO_TYPE_FILE, IRP_CLOSE_OPERATION, IRP_CREATE_OPERATION, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE,
-    IRP_SYNCHRONOUS_API, KERNEL_MODE, KEVENT, NTSTATUS, USER_MODE,
+    ACCESS_MASK, CREATE, DISPATCH_LEVEL, DO_DEVICE_INITIALIZING, DO_EXCLUSIVE, EVENT_NOTIFICATION_OBJECT,
+    FILE_DEVICE_SECURE_OPEN, FILE_OBJECT, FILE_READ_DATA, FILE_WRITE_DATA, FO_CLEANUP_COMPLETE, FO_HANDLE_CREATED,
+    HANDLE, IO_SECURITY_CONTEXT, IO_STATUS_BLOCK, IO_TYPE_FILE, IRP_CLOSE_OPERATION, IRP_CREATE_OPERATION,
+    IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_SYNCHRONOUS_API, KERNEL_MODE, KEVENT, NTSTATUS, OBJ_KERNEL_HANDLE,
+    OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PEPROCESS, PVOID, USER_MODE,
 };
+use crate::thread::current;
 
 /// FILE_OPEN, the disposition that CreateFile's OPEN_EXISTING becomes, in the top byte of Create.Options.
 const FILE_OPEN: u32 = 1;
@@ -143,3 +149,72 @@ pub(crate) fn close(kernel: &Kernel, body: usize) {
     object::free_file(kernel, body);
     super::device::release(kernel, target);
 }
+
+/// Opens a device for a driver, which may open all; there are no file systems.
+fn open_for_driver(
+    handle: &Cell<HANDLE>,
+    access: ACCESS_MASK,
+    attributes: &OBJECT_ATTRIBUTES,
+    status: &IO_STATUS_BLOCK,
+) -> NTSTATUS {
+    /// FILE_OPENED.
+    const OPENED: usize = 1;
+    let current = current();
+    let kernel = &current.kernel;
+    if attributes.RootDirectory != 0 {
+        return STATUS_OBJECT_PATH_SYNTAX_BAD;
+    }
+    if kernel.faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    // SAFETY: OBJECT_ATTRIBUTES name a UNICODE_STRING; a bad one faults, which the guard reports.
+    let name = unsafe { attributes.ObjectName.as_ref() }.map(strings::text).unwrap_or_default();
+    let in_kernel = attributes.Attributes & OBJ_KERNEL_HANDLE != 0;
+    let process = if in_kernel { kernel.processes.system(kernel) } else { current.thread.process.clone() };
+    let opened = open(kernel, &process, &name, access, true);
+    let result = opened.map(|opened| {
+        handle.set(if in_kernel { object::as_kernel_handle(opened) } else { opened });
+        status.Information.set(OPENED);
+    });
+    let result = result.err().unwrap_or(STATUS_SUCCESS);
+    status.Status.set(result);
+    result
+}
+
+pub(crate) extern "win64" fn ZwCreateFile(
+    handle: &Cell<HANDLE>,
+    access: ACCESS_MASK,
+    attributes: &OBJECT_ATTRIBUTES,
+    status: &IO_STATUS_BLOCK,
+    _allocation: PVOID,
+    _file_attributes: u32,
+    _share: u32,
+    _disposition: u32,
+    _options: u32,
+    _extended: PVOID,
+    _extended_length: u32,
+) -> NTSTATUS {
+    called("ZwCreateFile", PASSIVE_LEVEL);
+    open_for_driver(handle, access, attributes, status)
+}
+
+pub(crate) extern "win64" fn ZwOpenFile(
+    handle: &Cell<HANDLE>,
+    access: ACCESS_MASK,
+    attributes: &OBJECT_ATTRIBUTES,
+    status: &IO_STATUS_BLOCK,
+    _share: u32,
+    _options: u32,
+) -> NTSTATUS {
+    called("ZwOpenFile", PASSIVE_LEVEL);
+    open_for_driver(handle, access, attributes, status)
+}
+
+/// Nobody opens files on behalf of others here.
+pub(crate) extern "win64" fn IoGetInitiatorProcess(_file: &FILE_OBJECT) -> PEPROCESS {
+    called("IoGetInitiatorProcess", DISPATCH_LEVEL);
+    ptr::null_mut()
+}
+
+pub(in crate::nt) const EXPORTS: &[(&str, Export)] =
+    crate::nt::exports![ZwCreateFile, ZwOpenFile, IoGetInitiatorProcess];

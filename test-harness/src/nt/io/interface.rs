@@ -3,7 +3,6 @@
 
 use std::ptr;
 
-use super::device;
 use crate::guard::violate;
 use crate::image::Export;
 use crate::kernel::Kernel;
@@ -29,9 +28,14 @@ pub(super) struct Interface {
 
 /// The paths of a class's enabled interfaces, as CM_Get_Device_Interface_List gives them to programs.
 pub(crate) fn enabled(kernel: &Kernel, class: &GUID) -> Vec<String> {
+    enabled_links(kernel, class).iter().map(|link| link.replacen(r"\??\", r"\\?\", 1)).collect()
+}
+
+/// The same as drivers know them.
+pub(super) fn enabled_links(kernel: &Kernel, class: &GUID) -> Vec<String> {
     let state = kernel.io.state.lock();
     let of_class = state.interfaces.iter().filter(|interface| interface.enabled && interface.class == *class);
-    of_class.map(|interface| interface.link.replacen(r"\??\", r"\\?\", 1)).collect()
+    of_class.map(|interface| interface.link.clone()).collect()
 }
 
 pub(crate) extern "win64" fn IoRegisterDeviceInterface(
@@ -79,8 +83,8 @@ fn link_of(name: &str) -> String {
 pub(crate) extern "win64" fn IoSetDeviceInterfaceState(link: &UNICODE_STRING, enable: u8) -> NTSTATUS {
     let kernel = &called("IoSetDeviceInterfaceState", PASSIVE_LEVEL).kernel;
     let (name, enable) = (text(link), enable != 0);
-    let mut state = kernel.io.state.lock();
-    let state = &mut *state;
+    let mut guard = kernel.io.state.lock();
+    let state = &mut *guard;
     let Some(interface) = state.interfaces.iter_mut().find(|known| known.link == name) else {
         return STATUS_OBJECT_NAME_NOT_FOUND;
     };
@@ -88,7 +92,7 @@ pub(crate) extern "win64" fn IoSetDeviceInterfaceState(link: &UNICODE_STRING, en
         return if enable { STATUS_OBJECT_NAME_EXISTS } else { STATUS_OBJECT_NAME_NOT_FOUND };
     }
     interface.enabled = enable;
-    let (pdo, link) = (interface.pdo, link_of(&name));
+    let (class, pdo, link) = (interface.class, interface.pdo, link_of(&name));
     let others = state.interfaces.iter().any(|known| known.enabled && link_of(&known.link) == link);
     if others {
         let target = state.devices.get(&pdo).and_then(|record| record.name.clone()).unwrap_or_default();
@@ -96,6 +100,8 @@ pub(crate) extern "win64" fn IoSetDeviceInterfaceState(link: &UNICODE_STRING, en
     } else {
         state.links.remove(&link);
     }
+    drop(guard);
+    super::notification::interface_changed(class, &name, enable);
     STATUS_SUCCESS
 }
 
@@ -145,47 +151,5 @@ pub(crate) extern "win64" fn IoGetDeviceInterfaces(
     STATUS_SUCCESS
 }
 
-/// The name of a PDO, for properties of a device.
-pub(super) fn name_of(kernel: &Kernel, pdo: *mut DEVICE_OBJECT) -> Option<String> {
-    let bus_enumerated = device(pdo).Flags.get() & DO_BUS_ENUMERATED_DEVICE != 0;
-    bus_enumerated.then(|| kernel.io.state.lock().devices.get(&(pdo as usize))?.name.clone()).flatten()
-}
-
-/// DEVICE_REGISTRY_PROPERTY, those that a root device has.
-const DEVICE_DESCRIPTION: u32 = 0;
-const HARDWARE_ID: u32 = 1;
-const PHYSICAL_DEVICE_OBJECT_NAME: u32 = 10;
-const ENUMERATOR_NAME: u32 = 15;
-
-pub(crate) extern "win64" fn IoGetDeviceProperty(
-    physical: *mut DEVICE_OBJECT,
-    property: u32,
-    room: u32,
-    buffer: *mut u8,
-    needed: &std::cell::Cell<u32>,
-) -> NTSTATUS {
-    let kernel = &called("IoGetDeviceProperty", PASSIVE_LEVEL).kernel;
-    let Some(name) = name_of(kernel, physical) else { return STATUS_INVALID_DEVICE_REQUEST };
-    let value = match property {
-        DEVICE_DESCRIPTION => "Root device\0".to_owned(),
-        HARDWARE_ID => "ROOT\\HARNESS\0\0".to_owned(),
-        PHYSICAL_DEVICE_OBJECT_NAME => format!("{name}\0"),
-        ENUMERATOR_NAME => "ROOT\0".to_owned(),
-        _ => return STATUS_OBJECT_NAME_NOT_FOUND,
-    };
-    let bytes: Vec<u8> = value.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    needed.set(bytes.len() as u32);
-    if (room as usize) < bytes.len() {
-        return crate::nt::status::STATUS_BUFFER_TOO_SMALL;
-    }
-    // SAFETY: the caller gives so many bytes; a bad buffer faults, which the guard reports.
-    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), buffer, bytes.len()) };
-    STATUS_SUCCESS
-}
-
-pub(in crate::nt) const EXPORTS: &[(&str, Export)] = crate::nt::exports![
-    IoRegisterDeviceInterface,
-    IoSetDeviceInterfaceState,
-    IoGetDeviceInterfaces,
-    IoGetDeviceProperty,
-];
+pub(in crate::nt) const EXPORTS: &[(&str, Export)] =
+    crate::nt::exports![IoRegisterDeviceInterface, IoSetDeviceInterfaceState, IoGetDeviceInterfaces,];

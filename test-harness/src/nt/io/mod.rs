@@ -5,9 +5,12 @@ pub(crate) mod device;
 pub(crate) mod driver;
 pub(crate) mod file;
 pub(crate) mod interface;
+pub(crate) mod notification;
 pub(crate) mod pnp;
+pub(crate) mod property;
 pub(crate) mod request;
 pub(crate) mod security;
+pub(crate) mod shutdown;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +35,9 @@ pub(crate) struct Io {
     pub(crate) starting: AtomicUsize,
     /// A driver has been unloaded, or the machine stops.
     unloaded: Condvar,
+    /// Actions of the PnP manager, one at a time.
+    pub(in crate::nt) pnp: pnp::Actions,
+    notifications: notification::Notifications,
 }
 
 #[derive(Default)]
@@ -44,12 +50,16 @@ struct State {
     drivers: HashMap<usize, Arc<driver::Record>>,
     next_name: u32,
     interfaces: Vec<interface::Interface>,
+    properties: Vec<property::Property>,
+    shutdown: Vec<shutdown::Registration>,
     bus: pnp::Bus,
 }
 
 impl Io {
     pub(crate) fn stop(&self) {
         self.unloaded.notify_all();
+        self.pnp.stop();
+        self.notifications.stop();
     }
 }
 

@@ -179,11 +179,15 @@ fn waiting() -> (Waiting, Done) {
 }
 
 fn wait(kernel: &Kernel, waiting: Waiting) -> NTSTATUS {
+    wait_for(kernel, waiting).status
+}
+
+fn wait_for(kernel: &Kernel, waiting: Waiting) -> IoStatus {
     let status = {
         let mut told = waiting.0.lock();
         loop {
             match told.take() {
-                Some(IoStatus { status, .. }) => break status,
+                Some(status) => break status,
                 None => waiting.1.wait(&mut told),
             }
         }
@@ -195,24 +199,55 @@ fn wait(kernel: &Kernel, waiting: Waiting) -> NTSTATUS {
     status
 }
 
-/// Sends a packet of the PnP manager's to a device, and waits for it.
-pub(super) fn send_to_device(
+/// A packet of the PnP or the power manager's for the top of a device stack. It must be sent.
+pub(in crate::nt) struct Packet {
+    target: usize,
+    irp: usize,
+    pending: Arc<Pending>,
+}
+
+impl Packet {
+    /// Makes a packet; `parameters` fills the location of the stack's topmost driver, and `done` is told when it has completed.
+    pub(in crate::nt) fn new(
+        kernel: &Kernel,
+        target: *mut DEVICE_OBJECT,
+        done: Done,
+        parameters: impl FnOnce(&IO_STACK_LOCATION),
+    ) -> Result<Self, NTSTATUS> {
+        let mut request = Request::new(0, None, Some(done));
+        // Exiting threads and processes do not cancel it.
+        (request.process, request.thread) = (0, 0);
+        let pending = request.pending.clone();
+        let packet = irp::allocate(kernel, device(target).StackSize.get(), Owner::Kernel, Some(Box::new(request)));
+        let irp = irp::at(packet.ok_or(STATUS_INSUFFICIENT_RESOURCES)?);
+        irp.Thread.set(current().thread.body());
+        irp.RequestorMode.set(KERNEL_MODE);
+        irp.IoStatus.Status.set(super::pnp::INITIAL);
+        parameters(irp.next());
+        // The device is there as long as the packet is on its way to it.
+        kernel.objects.reference(target as usize);
+        Ok(Self { target: target as usize, irp: irp.as_ptr() as usize, pending })
+    }
+
+    pub(in crate::nt) fn irp(&self) -> *mut IRP {
+        self.irp as *mut IRP
+    }
+
+    pub(in crate::nt) fn send(self) {
+        start(self.target as *mut DEVICE_OBJECT, irp::at(self.irp as *mut IRP), &self.pending);
+        object::dereference(&current().kernel, self.target);
+    }
+}
+
+/// Sends a packet of the system's to a device, and waits for it.
+pub(in crate::nt) fn send_to_device(
     kernel: &Kernel,
     target: *mut DEVICE_OBJECT,
     parameters: impl FnOnce(&IO_STACK_LOCATION),
-) -> Result<NTSTATUS, NTSTATUS> {
+) -> Result<IoStatus, NTSTATUS> {
     let (waiting, done) = waiting();
-    let mut request = Request::new(0, None, Some(done));
-    (request.process, request.thread) = (0, 0);
-    let pending = request.pending.clone();
-    let packet = irp::allocate(kernel, device(target).StackSize.get(), Owner::Kernel, Some(Box::new(request)));
-    let irp = irp::at(packet.ok_or(STATUS_INSUFFICIENT_RESOURCES)?);
-    irp.Thread.set(current().thread.body());
-    irp.RequestorMode.set(KERNEL_MODE);
-    irp.IoStatus.Status.set(super::pnp::INITIAL);
-    parameters(irp.next());
-    start(target, irp, &pending);
-    Ok(wait(kernel, waiting))
+    Packet::new(kernel, target, done, parameters)?.send();
+    Ok(wait_for(kernel, waiting))
 }
 
 /// A caller's buffer: an address, which is a claim, and a length.
