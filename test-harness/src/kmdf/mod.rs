@@ -11,6 +11,7 @@ mod device;
 mod driver;
 mod object;
 mod pnp;
+mod power;
 mod queue;
 mod request;
 mod support;

@@ -13,8 +13,9 @@ use super::queue::Queue;
 use super::request::Request;
 use super::support::{Memory, Timer, WaitLock, WorkItem};
 use super::types::{
-    HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WdfExecutionLevelInheritFromParent,
-    WdfExecutionLevelPassive,
+    HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WdfExecutionLevelDispatch,
+    WdfExecutionLevelInheritFromParent, WdfExecutionLevelPassive, WdfSynchronizationScopeInheritFromParent,
+    WdfSynchronizationScopeNone,
 };
 use super::values::{Collection, Dpc, Text};
 use crate::guard::{callout, violate};
@@ -23,7 +24,8 @@ use crate::nt::irql::called;
 use crate::nt::pool::{self, ExFreePoolWithTag, Owner};
 use crate::nt::status::{
     STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS,
-    STATUS_WDF_PARENT_NOT_SPECIFIED,
+    STATUS_WDF_EXECUTION_LEVEL_INVALID, STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_NOT_SPECIFIED,
+    STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID,
 };
 use crate::nt::types::{DISPATCH_LEVEL, HIGH_LEVEL, KSPIN_LOCK, NTSTATUS, PVOID};
 use crate::thread::{current, kernel};
@@ -52,6 +54,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether a client may say which of its callbacks wait for each other.
+    const fn has_a_scope(&self) -> bool {
+        matches!(self, Kind::Driver | Kind::Device(_) | Kind::File(_) | Kind::Queue(_))
+    }
+
+    /// Whether a client may say at which IRQL its callbacks come.
+    const fn has_a_level(&self) -> bool {
+        self.has_a_scope() || matches!(self, Kind::Timer(_) | Kind::General)
+    }
+
     /// The handle type, as clients know it.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -177,6 +189,7 @@ pub(crate) struct Attributes {
     cleanup: Option<PFN_OBJECT>,
     destroy: Option<PFN_OBJECT>,
     pub(crate) execution_level: u32,
+    synchronization_scope: u32,
     pub(crate) parent: HANDLE,
     size_override: usize,
     type_info: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
@@ -192,6 +205,7 @@ impl Attributes {
         cleanup: None,
         destroy: None,
         execution_level: WdfExecutionLevelInheritFromParent,
+        synchronization_scope: WdfSynchronizationScopeInheritFromParent,
         parent: 0,
         size_override: 0,
         type_info: std::ptr::null(),
@@ -212,23 +226,42 @@ impl Attributes {
             cleanup: attributes.EvtCleanupCallback,
             destroy: attributes.EvtDestroyCallback,
             execution_level: attributes.ExecutionLevel,
+            synchronization_scope: attributes.SynchronizationScope,
             parent: attributes.ParentObject,
             size_override: attributes.ContextSizeOverride,
             type_info: attributes.ContextTypeInfo,
         }
+    }
+
+    /// Whether an object of a kind may be made with them.
+    fn check(&self, kind: &Kind) -> Result<(), NTSTATUS> {
+        let levels = WdfExecutionLevelInheritFromParent..=WdfExecutionLevelDispatch;
+        let scopes = WdfSynchronizationScopeInheritFromParent..=WdfSynchronizationScopeNone;
+        if !levels.contains(&self.execution_level) || !scopes.contains(&self.synchronization_scope) {
+            return Err(STATUS_WDF_OBJECT_ATTRIBUTES_INVALID);
+        }
+        let inherits = self.synchronization_scope == WdfSynchronizationScopeInheritFromParent;
+        if !kind.has_a_scope() && !inherits && self.synchronization_scope != WdfSynchronizationScopeNone {
+            return Err(STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID);
+        }
+        if !kind.has_a_level() && self.execution_level != WdfExecutionLevelInheritFromParent {
+            return Err(STATUS_WDF_EXECUTION_LEVEL_INVALID);
+        }
+        Ok(())
     }
 }
 
 /// Makes an object. `parent` holds where the attributes name none.
 ///
 /// # Errors
-/// STATUS_INSUFFICIENT_RESOURCES.
+/// STATUS_INSUFFICIENT_RESOURCES, and what attributes that do not suit the kind end with.
 pub(crate) fn create(
     client: &Arc<Client>,
     kind: Kind,
     attributes: &Attributes,
     parent: HANDLE,
 ) -> Result<Arc<Object>, NTSTATUS> {
+    attributes.check(&kind)?;
     if kernel().faults.allocation_fails() {
         return Err(STATUS_INSUFFICIENT_RESOURCES);
     }

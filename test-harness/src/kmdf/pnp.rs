@@ -1,17 +1,18 @@
-//! Plug and Play and power of a function or filter device: from EvtDriverDeviceAdd over D0 to its removal.
+//! Plug and Play of a function or filter device: from EvtDriverDeviceAdd over its start to its removal.
 //!
-//! A device enters D0 when it is started, and leaves it when it is removed; callbacks come in the order of the documentation's page "PnP
-//! and Power Management Callback Sequences".
+//! A device enters D0 when it is started, and leaves it for good when it is removed; what comes between is [`power`]'s.
 #![allow(unsafe_code)] // reads the client's structures
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use parking_lot::Mutex;
 
 use super::device::{self, Device, DeviceInit};
 use super::object::{self, Attributes, Kind, Object, expect_kind};
+use super::power::{self, Power};
+use super::queue::Stop;
 use super::types::{DriverObject, HANDLE, PFN_DEVICE_STATUS, WDF_PNPPOWER_EVENT_CALLBACKS, WdfPowerDeviceD3Final};
 use crate::guard::{callout, violate};
 use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
@@ -19,29 +20,24 @@ use crate::nt::io::device as device_object;
 use crate::nt::io::device::{IoAttachDeviceToDeviceStack, IoDetachDevice};
 use crate::nt::io::interface::{IoRegisterDeviceInterface, IoSetDeviceInterfaceState};
 use crate::nt::io::pnp::{
-    IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_QUERY_REMOVE_DEVICE, IRP_MN_QUERY_STOP_DEVICE,
-    IRP_MN_REMOVE_DEVICE, IRP_MN_START_DEVICE, IRP_MN_SURPRISE_REMOVAL,
+    IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_QUERY_PNP_DEVICE_STATE, IRP_MN_QUERY_REMOVE_DEVICE,
+    IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE, IRP_MN_START_DEVICE, IRP_MN_SURPRISE_REMOVAL, PNP_DEVICE_FAILED,
 };
 use crate::nt::irp::{IofCallDriver, IofCompleteRequest, set_completion_routine};
 use crate::nt::irql::called;
+use crate::nt::power::POWER_DEVICE_D0;
 use crate::nt::status::{
     STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS, nt_success,
 };
 use crate::nt::strings::{RtlFreeUnicodeString, text};
 use crate::nt::types::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, DO_DEVICE_INITIALIZING, GUID, IRP, IRP_MJ_PNP, KEVENT, NTSTATUS, PASSIVE_LEVEL,
-    PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, UNICODE_STRING, Zeroed,
+    DEVICE_OBJECT, DISPATCH_LEVEL, DO_DEVICE_INITIALIZING, GUID, IRP, IRP_MJ_PNP, IRP_MJ_POWER, KEVENT, NTSTATUS,
+    PASSIVE_LEVEL, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, UNICODE_STRING, Zeroed,
 };
 use crate::violation::Rule;
 
-/// How far a device has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Power {
-    /// Not started yet, or removed.
-    Off,
-    /// Started: its hardware is prepared, and it works.
-    D0,
-}
+/// EVENT_TYPE.
+const NOTIFICATION_EVENT: u32 = 0;
 
 /// An interface of the device: its class, reference string and link, and whether the client wants it enabled while the device works.
 struct Interface {
@@ -54,11 +50,21 @@ struct Interface {
 /// What makes a device one of Plug and Play.
 pub(super) struct Pnp {
     physical: *mut DEVICE_OBJECT,
+    own: *mut DEVICE_OBJECT,
     /// The next lower device of the stack.
     lower: *mut DEVICE_OBJECT,
     callbacks: WDF_PNPPOWER_EVENT_CALLBACKS,
     filter: bool,
+    owns_policy: bool,
     power: Mutex<Power>,
+    /// IRP_MN_START_DEVICE is being handled.
+    starting: AtomicBool,
+    /// What the device's last way into D0 ended with.
+    entry: AtomicI32,
+    /// It could not be brought back to D0.
+    failed: AtomicBool,
+    /// Signaled while no way back to D0 is under way that was asked for without waiting.
+    settled: Box<KEVENT>,
     interfaces: Mutex<Vec<Interface>>,
     /// EvtDeviceSelfManagedIoInit has been called.
     self_managed: AtomicBool,
@@ -74,18 +80,28 @@ pub(super) struct PnpInit {
     physical: *mut DEVICE_OBJECT,
     callbacks: Option<WDF_PNPPOWER_EVENT_CALLBACKS>,
     filter: bool,
+    /// Whether the client has said that it owns the power policy, or does not.
+    owns_policy: Option<bool>,
 }
 
 impl PnpInit {
     /// Puts the device on top of its stack.
     pub(super) fn attach(&self, wdm: *mut DEVICE_OBJECT) -> Pnp {
         let lower = IoAttachDeviceToDeviceStack(device_object(wdm), device_object(self.physical));
+        let settled = Box::new(KEVENT::zeroed());
+        KeInitializeEvent(&settled, NOTIFICATION_EVENT, 1);
         Pnp {
             physical: self.physical,
+            own: wdm,
             lower,
             callbacks: self.callbacks.unwrap_or_default(),
             filter: self.filter,
+            owns_policy: self.owns_policy.unwrap_or(!self.filter),
             power: Mutex::new(Power::Off),
+            starting: AtomicBool::new(false),
+            entry: AtomicI32::new(STATUS_SUCCESS),
+            failed: AtomicBool::new(false),
+            settled,
             interfaces: Mutex::default(),
             self_managed: AtomicBool::new(false),
         }
@@ -103,7 +119,58 @@ impl Pnp {
     }
 
     pub(super) fn is_in_d0(&self) -> bool {
-        *self.power.lock() == Power::D0
+        self.power() == Power::D0
+    }
+
+    pub(super) fn power(&self) -> Power {
+        *self.power.lock()
+    }
+
+    pub(super) fn set_power(&self, power: Power) {
+        *self.power.lock() = power;
+    }
+
+    /// Whether its driver decides what state the device is in.
+    pub(super) fn owns_policy(&self) -> bool {
+        self.owns_policy
+    }
+
+    /// The device object that is in the stack.
+    pub(super) fn own(&self) -> *mut DEVICE_OBJECT {
+        self.own
+    }
+
+    pub(super) fn physical(&self) -> *mut DEVICE_OBJECT {
+        self.physical
+    }
+
+    pub(super) fn callbacks(&self) -> &WDF_PNPPOWER_EVENT_CALLBACKS {
+        &self.callbacks
+    }
+
+    pub(super) fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_entry(&self, status: NTSTATUS) {
+        self.entry.store(status, Ordering::Release);
+    }
+
+    pub(super) fn settled(&self) -> &KEVENT {
+        &self.settled
+    }
+
+    pub(super) fn set_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether the client's I/O of its own has begun.
+    pub(super) fn manages_its_io(&self) -> bool {
+        self.self_managed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin_own_io(&self) {
+        self.self_managed.store(true, Ordering::Release);
     }
 }
 
@@ -114,7 +181,7 @@ pub(super) extern "win64" fn add_device(driver: DriverObject, physical: *mut DEV
     let Some(callback) = client.config.lock().and_then(|config| config.EvtDriverDeviceAdd) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
-    let pnp = PnpInit { physical, callbacks: None, filter: false };
+    let pnp = PnpInit { physical, callbacks: None, filter: false, owns_policy: None };
     let init = device::new_init(&client, None, Some(pnp));
     let handle = client.driver();
     let status = callout("EvtDriverDeviceAdd", || callback(handle, init.cast()));
@@ -160,7 +227,7 @@ fn expect_pnp<'a>(object: &'a Object, call: &str) -> &'a Pnp {
 }
 
 /// Hands a packet on with the same location (IoSkipCurrentIrpStackLocation).
-fn pass_on(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
+pub(super) fn pass_on(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
     irp.CurrentLocation.set(irp.CurrentLocation.get() + 1);
     irp.CurrentStackLocation.set(irp.location_address(irp.CurrentLocation.get()));
     IofCallDriver(device_object(pnp.lower), irp)
@@ -173,7 +240,7 @@ extern "win64" fn passed(_device: *mut DEVICE_OBJECT, _irp: *mut IRP, context: P
 }
 
 /// Hands a packet on and has it again when the lower drivers have done with it.
-fn pass_and_wait(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
+pub(super) fn pass_and_wait(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
     let done = KEVENT::zeroed();
     KeInitializeEvent(&done, 0, 0);
     let (own, next) = (irp.current(), irp.next());
@@ -192,7 +259,7 @@ fn pass_and_wait(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
     irp.IoStatus.Status.get()
 }
 
-fn complete(irp: &IRP, status: NTSTATUS) -> NTSTATUS {
+pub(super) fn complete(irp: &IRP, status: NTSTATUS) -> NTSTATUS {
     irp.IoStatus.Status.set(status);
     IofCompleteRequest(irp, 0);
     status
@@ -201,8 +268,10 @@ fn complete(irp: &IRP, status: NTSTATUS) -> NTSTATUS {
 /// IRP_MJ_PNP, IRP_MJ_POWER and IRP_MJ_SYSTEM_CONTROL of a device of Plug and Play. Packets that the framework has no part in go on.
 pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
     let (major, minor) = (irp.current().MajorFunction.get(), irp.current().MinorFunction.get());
-    if major != IRP_MJ_PNP {
-        return pass_on(pnp, irp);
+    match major {
+        IRP_MJ_PNP => {}
+        IRP_MJ_POWER => return power::dispatch(object, pnp, irp),
+        _ => return pass_on(pnp, irp),
     }
     match minor {
         IRP_MN_START_DEVICE => {
@@ -211,6 +280,7 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             complete(irp, status)
         }
         IRP_MN_QUERY_REMOVE_DEVICE => {
+            wait_until_settled(pnp);
             query(object, pnp, irp, "EvtDeviceQueryRemove", pnp.callbacks.EvtDeviceQueryRemove)
         }
         IRP_MN_QUERY_STOP_DEVICE => query(object, pnp, irp, "EvtDeviceQueryStop", pnp.callbacks.EvtDeviceQueryStop),
@@ -218,7 +288,13 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             irp.IoStatus.Status.set(STATUS_SUCCESS);
             pass_on(pnp, irp)
         }
+        IRP_MN_QUERY_PNP_DEVICE_STATE if pnp.failed.load(Ordering::Acquire) => {
+            irp.IoStatus.Information.set(irp.IoStatus.Information.get() | PNP_DEVICE_FAILED);
+            irp.IoStatus.Status.set(STATUS_SUCCESS);
+            pass_on(pnp, irp)
+        }
         IRP_MN_SURPRISE_REMOVAL => {
+            wait_until_settled(pnp);
             if let Some(callback) = pnp.callbacks.EvtDeviceSurpriseRemoval {
                 callout("EvtDeviceSurpriseRemoval", || callback(object.handle));
             }
@@ -227,6 +303,7 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             pass_on(pnp, irp)
         }
         IRP_MN_REMOVE_DEVICE => {
+            wait_until_settled(pnp);
             stop(object, pnp);
             for (name, callback) in [
                 ("EvtDeviceSelfManagedIoFlush", pnp.callbacks.EvtDeviceSelfManagedIoFlush),
@@ -247,6 +324,11 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
     }
 }
 
+/// A device that is on its way back to D0 arrives before anything else is done with it.
+fn wait_until_settled(pnp: &Pnp) {
+    KeWaitForSingleObject(&pnp.settled.Header, 0, 0, 0, None);
+}
+
 /// A question whether the device may go, which the client may deny.
 fn query(
     object: &Arc<Object>,
@@ -265,8 +347,8 @@ fn query(
 
 /// The device is prepared and enters D0. What has been done is undone if the client refuses.
 fn start(object: &Arc<Object>, pnp: &Pnp) -> NTSTATUS {
-    let (device, callbacks) = (object.handle, &pnp.callbacks);
-    if let Some(callback) = callbacks.EvtDevicePrepareHardware {
+    let device = object.handle;
+    if let Some(callback) = pnp.callbacks.EvtDevicePrepareHardware {
         // A root device has no resources.
         let lists = [0, 1].map(|_| object::create(&object.client, Kind::ResourceList, &Attributes::NONE, device));
         let [Ok(raw), Ok(translated)] = &lists else { return crate::nt::status::STATUS_INSUFFICIENT_RESOURCES };
@@ -278,60 +360,34 @@ fn start(object: &Arc<Object>, pnp: &Pnp) -> NTSTATUS {
             return prepared;
         }
     }
-    if let Some(callback) = callbacks.EvtDeviceD0Entry {
-        let entered = callout("EvtDeviceD0Entry", || callback(device, WdfPowerDeviceD3Final));
-        if !nt_success(entered) {
-            release_hardware(object, pnp);
-            return entered;
-        }
-    }
-    if let Some(callback) = callbacks.EvtDeviceD0EntryPostInterruptsEnabled {
-        let entered = callout("EvtDeviceD0EntryPostInterruptsEnabled", || callback(device, WdfPowerDeviceD3Final));
-        if !nt_success(entered) {
-            leave_d0(object, pnp);
-            release_hardware(object, pnp);
-            return entered;
-        }
-    }
-    *pnp.power.lock() = Power::D0;
-    super::queue::power_up(object);
-    if let Some(callback) = callbacks.EvtDeviceSelfManagedIoInit {
-        pnp.self_managed.store(true, Ordering::Release);
-        let begun = callout("EvtDeviceSelfManagedIoInit", || callback(device));
-        if !nt_success(begun) {
-            stop(object, pnp);
-            return begun;
-        }
+    pnp.starting.store(true, Ordering::Release);
+    let entered = if pnp.owns_policy {
+        let requested = power::request(pnp, POWER_DEVICE_D0);
+        if nt_success(requested) { pnp.entry.load(Ordering::Acquire) } else { requested }
+    } else {
+        power::enter_d0(object, pnp, WdfPowerDeviceD3Final)
+    };
+    pnp.starting.store(false, Ordering::Release);
+    if !nt_success(entered) {
+        release_hardware(object, pnp);
+        return entered;
     }
     enable_interfaces(pnp, true);
     STATUS_SUCCESS
 }
 
-/// The device leaves D0 for good, if it is there.
+/// The device stops for good, if it has been started.
 fn stop(object: &Arc<Object>, pnp: &Pnp) {
-    if std::mem::replace(&mut *pnp.power.lock(), Power::Off) == Power::Off {
+    let before = pnp.power();
+    if before == Power::Off {
         return;
     }
     enable_interfaces(pnp, false);
-    if let Some(callback) = pnp.callbacks.EvtDeviceSelfManagedIoSuspend
-        && pnp.self_managed.load(Ordering::Acquire)
-    {
-        callout("EvtDeviceSelfManagedIoSuspend", || callback(object.handle));
+    pnp.set_power(Power::Off);
+    if before == Power::D0 {
+        power::leave_d0(object, pnp, WdfPowerDeviceD3Final, Stop::Purge);
     }
-    super::queue::power_down(object);
-    leave_d0(object, pnp);
     release_hardware(object, pnp);
-}
-
-fn leave_d0(object: &Arc<Object>, pnp: &Pnp) {
-    for (name, callback) in [
-        ("EvtDeviceD0ExitPreInterruptsDisabled", pnp.callbacks.EvtDeviceD0ExitPreInterruptsDisabled),
-        ("EvtDeviceD0Exit", pnp.callbacks.EvtDeviceD0Exit),
-    ] {
-        if let Some(callback) = callback {
-            callout(name, || callback(object.handle, WdfPowerDeviceD3Final));
-        }
-    }
 }
 
 fn release_hardware(object: &Arc<Object>, pnp: &Pnp) {
@@ -371,14 +427,14 @@ pub(crate) extern "win64" fn WdfDeviceInitSetPnpPowerEventCallbacks(
     with_init(pointer, "WdfDeviceInitSetPnpPowerEventCallbacks", |pnp| pnp.callbacks = Some(callbacks));
 }
 
-/// Power policy: the device stays in D0 while the system does, whoever owns the policy.
+/// The owner asks for the device's state that belongs to the system's.
 pub(crate) extern "win64" fn WdfDeviceInitSetPowerPolicyOwnership(
     _globals: usize,
     pointer: *mut DeviceInit,
-    _owner: u8,
+    owner: u8,
 ) {
     called("WdfDeviceInitSetPowerPolicyOwnership", PASSIVE_LEVEL);
-    with_init(pointer, "WdfDeviceInitSetPowerPolicyOwnership", |_| ());
+    with_init(pointer, "WdfDeviceInitSetPowerPolicyOwnership", |pnp| pnp.owns_policy = Some(owner != 0));
 }
 
 pub(crate) extern "win64" fn WdfFdoInitSetFilter(_globals: usize, pointer: *mut DeviceInit) {
@@ -448,7 +504,7 @@ pub(crate) extern "win64" fn WdfDeviceCreateDeviceInterface(
         wanted: true,
     };
     RtlFreeUnicodeString(&link);
-    if pnp.is_in_d0() {
+    if pnp.power() != Power::Off {
         let (_units, name) = device::unicode(&interface.link);
         IoSetDeviceInterfaceState(&name, 1);
     }
@@ -476,7 +532,7 @@ pub(crate) extern "win64" fn WdfDeviceSetDeviceInterfaceState(
         })
     };
     if let Some(link) = link
-        && pnp.is_in_d0()
+        && pnp.power() != Power::Off
     {
         let (_units, link) = device::unicode(&link);
         IoSetDeviceInterfaceState(&link, enable);

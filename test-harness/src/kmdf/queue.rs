@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // reads the client's structures
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -56,6 +56,8 @@ struct State {
     waiting: VecDeque<HANDLE>,
     /// Requests that the driver has of this queue.
     presented: usize,
+    /// Those of them that it keeps while the device sleeps.
+    kept: BTreeSet<HANDLE>,
     /// Called once when nothing is presented (any more): a stop, purge or drain with a callback.
     idle: Option<(PFN_IO_DEFAULT, HANDLE)>,
 }
@@ -140,6 +142,7 @@ pub(crate) extern "win64" fn WdfIoQueueCreate(
             ready: None,
             waiting: VecDeque::new(),
             presented: 0,
+            kept: BTreeSet::new(),
             idle: None,
         }),
         became_idle: Condvar::new(),
@@ -290,31 +293,66 @@ fn power_managed_queues(device: &Arc<Object>) -> Vec<Arc<Object>> {
     device.children().into_iter().filter_map(object::try_find).filter(is_managed).collect()
 }
 
-/// The device is in D0: its power-managed queues present what has been waiting.
+/// Why queues stop with their device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It sleeps, and comes back.
+    Suspend,
+    /// It goes.
+    Purge,
+}
+
+impl Stop {
+    /// WDF_REQUEST_STOP_ACTION_FLAGS.
+    const fn action(self) -> u32 {
+        match self {
+            Stop::Suspend => 1,
+            Stop::Purge => 2,
+        }
+    }
+}
+
+/// The requests that a queue has presented, and the driver has not completed.
+fn presented(device: &Arc<Object>, queue: &Arc<Object>) -> Vec<Arc<Object>> {
+    let is_presented = |object: &Arc<Object>| match &object.kind {
+        Kind::Request(data) => data.queue.load(Ordering::Acquire) == queue.handle && data.is_drivers(),
+        _ => false,
+    };
+    device.children().into_iter().filter_map(object::try_find).filter(is_presented).collect()
+}
+
+/// The device is in D0: the driver goes on with what it has kept, and its power-managed queues present what has been waiting.
 pub(super) fn power_up(device: &Arc<Object>) {
     for object in power_managed_queues(device) {
-        expect_kind!(object, Queue).state.lock().powered = true;
+        let queue = expect_kind!(object, Queue);
+        let kept = {
+            let mut state = queue.state.lock();
+            state.powered = true;
+            std::mem::take(&mut state.kept)
+        };
+        for request in kept {
+            if let Some(callback) = queue.config.EvtIoResume
+                && let Some(request) = object::try_find(request)
+            {
+                callout("EvtIoResume", || callback(object.handle, request.handle));
+            }
+        }
         pump(&object);
     }
 }
 
-/// The device leaves D0: its power-managed queues present nothing more, and what they have presented ends first.
-pub(super) fn power_down(device: &Arc<Object>) {
+/// The device leaves D0: its power-managed queues present nothing more, and what they have presented ends first, or is acknowledged.
+pub(super) fn power_down(device: &Arc<Object>, how: Stop) {
     for object in power_managed_queues(device) {
         let queue = expect_kind!(object, Queue);
         queue.state.lock().powered = false;
-        for child in device.children() {
-            if let Some(request) = object::try_find(child)
-                && let Kind::Request(data) = &request.kind
-                && data.queue.load(Ordering::Acquire) == object.handle
-                && data.was_presented()
-                && let Some(callback) = queue.config.EvtIoStop
-            {
-                callout("EvtIoStop", || callback(object.handle, request.handle, STOP_ACTION_PURGE));
+        if let Some(callback) = queue.config.EvtIoStop {
+            for request in presented(device, &object) {
+                callout("EvtIoStop", || callback(object.handle, request.handle, how.action()));
             }
         }
         let mut state = queue.state.lock();
-        while state.presented != 0 {
+        while state.presented > state.kept.len() {
             if kernel().is_stopped() {
                 drop(state);
                 crate::guard::escape();
@@ -323,9 +361,6 @@ pub(super) fn power_down(device: &Arc<Object>) {
         }
     }
 }
-
-/// WdfRequestStopActionPurge.
-const STOP_ACTION_PURGE: u32 = 2;
 
 pub(crate) extern "win64" fn WdfIoQueueReadyNotify(
     _globals: usize,
@@ -387,9 +422,10 @@ fn present(object: &Arc<Object>, queue: &Queue, request: &Arc<Object>) {
 }
 
 /// A request that the queue had presented is completed, or has left the queue: the next one may come.
-pub(super) fn completed(handle: HANDLE) {
+pub(super) fn completed(handle: HANDLE, request: HANDLE) {
     let Some(object) = object::try_find(handle) else { return };
     let Kind::Queue(queue) = &object.kind else { return };
+    queue.state.lock().kept.remove(&request);
     left(queue, handle);
     pump(&object);
 }
@@ -654,7 +690,7 @@ pub(crate) extern "win64" fn WdfRequestForwardToIoQueue(_globals: usize, handle:
     }
     match insert(&target, &object) {
         Ok(()) => {
-            completed(from);
+            completed(from, handle);
             STATUS_SUCCESS
         }
         Err(_) => STATUS_WDF_BUSY,
@@ -670,20 +706,38 @@ pub(crate) extern "win64" fn WdfRequestRequeue(_globals: usize, handle: HANDLE) 
     if queue.dispatching != Dispatching::Manual {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
+    give_back(queue, &object, request);
+    STATUS_SUCCESS
+}
+
+/// A request that the driver has is the first to wait in its queue again.
+fn give_back(queue: &Queue, object: &Arc<Object>, request: &Request) {
     request.set_owner(Owner::Framework);
     let waits = {
         let mut state = queue.state.lock();
         state.presented = state.presented.saturating_sub(1);
-        state.wait(&object, request, VecDeque::push_front)
+        state.wait(object, request, VecDeque::push_front)
     };
     if !waits {
-        cancelled_in_queue(&object, request);
+        cancelled_in_queue(object, request);
     }
-    STATUS_SUCCESS
 }
 
-pub(crate) extern "win64" fn WdfRequestStopAcknowledge(_globals: usize, handle: HANDLE, _requeue: u8) {
+/// The driver has stopped with a request: it keeps it until the device is back, or gives it back to its queue.
+pub(crate) extern "win64" fn WdfRequestStopAcknowledge(_globals: usize, handle: HANDLE, requeue: u8) {
     called("WdfRequestStopAcknowledge", DISPATCH_LEVEL);
     let object = object::find(handle);
-    let _: &Request = expect_kind!(object, Request);
+    let request = expect_kind!(object, Request);
+    if !request.is_drivers() {
+        violate(Rule::Framework, "WdfRequestStopAcknowledge: the driver does not have the request");
+    }
+    let Some(owner) = object::try_find(request.queue.load(Ordering::Acquire)) else { return };
+    let queue = expect_kind!(owner, Queue);
+    if requeue == 0 {
+        queue.state.lock().kept.insert(handle);
+        queue.became_idle.notify_all();
+    } else {
+        give_back(queue, &object, request);
+        queue.became_idle.notify_all();
+    }
 }

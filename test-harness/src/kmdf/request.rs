@@ -121,6 +121,11 @@ impl Request {
         self.has_owner(Owner::DriverInCallerContext)
     }
 
+    /// Whether the driver has it from a queue.
+    pub(super) fn is_drivers(&self) -> bool {
+        self.has_owner(Owner::Driver)
+    }
+
     pub(super) fn was_presented(&self) -> bool {
         self.presented.load(Ordering::Acquire)
     }
@@ -614,7 +619,7 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
         device.create_completed(file, status);
     }
     IofCompleteRequest(irp, 0);
-    super::queue::completed(queue);
+    super::queue::completed(queue, object.handle);
     object.dereference();
     framework.completing.fetch_sub(1, Ordering::AcqRel);
 }

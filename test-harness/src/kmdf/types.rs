@@ -34,6 +34,9 @@ pub(crate) struct WDF_OBJECT_ATTRIBUTES {
 
 pub(crate) const WdfExecutionLevelInheritFromParent: u32 = 1;
 pub(crate) const WdfExecutionLevelPassive: u32 = 2;
+pub(crate) const WdfExecutionLevelDispatch: u32 = 3;
+pub(crate) const WdfSynchronizationScopeInheritFromParent: u32 = 1;
+pub(crate) const WdfSynchronizationScopeNone: u32 = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -76,6 +79,7 @@ pub(crate) struct WDF_PNPPOWER_EVENT_CALLBACKS {
 
 /// WDF_POWER_DEVICE_STATE: the state before the first D0, and after the last.
 pub(crate) const WdfPowerDeviceD3Final: u32 = 5;
+pub(crate) const WdfPowerDeviceD3: u32 = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]

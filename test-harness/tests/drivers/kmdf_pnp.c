@@ -32,7 +32,12 @@ struct _WDF_PNPPOWER_EVENT_CALLBACKS {
 C_ASSERT(sizeof(struct _WDF_PNPPOWER_EVENT_CALLBACKS) == 144);
 C_ASSERT(FIELD_OFFSET(struct _WDF_PNPPOWER_EVENT_CALLBACKS, EvtDeviceSurpriseRemoval) == 96);
 
-enum { BY_TIMER = 1, BY_WORK_ITEM = 2, BY_DPC = 3, REFUSE_REMOVAL = 4, ALLOW_REMOVAL = 5 };
+/* wdfstatus.h. */
+#define STATUS_WDF_EXECUTION_LEVEL_INVALID ((NTSTATUS)0xC0200211L)
+
+enum { BY_TIMER = 1, BY_WORK_ITEM = 2, BY_DPC = 3, REFUSE_REMOVAL = 4, ALLOW_REMOVAL = 5, KEEP = 6, STATE = 7 };
+/* WDF_POWER_DEVICE_STATE. */
+enum { D3 = 4, D3_FINAL = 5 };
 
 /* {5a1c2d5e-0b6f-4d3a-9c41-7f2e6f0a1b2c} */
 static const GUID Interface = {0x5a1c2d5e, 0x0b6f, 0x4d3a, {0x9c, 0x41, 0x7f, 0x2e, 0x6f, 0x0a, 0x1b, 0x2c}};
@@ -44,7 +49,9 @@ static WDFDPC Dpc;
 static WDFWAITLOCK Lock;
 static WDFMEMORY Stored;
 static WDFREQUEST Timed, Worked, Deferred;
-static BOOLEAN Refuses;
+static BOOLEAN Refuses, Works;
+static PDRIVER_OBJECT Own;
+static PVOID Notification;
 
 static VOID Complete(WDFREQUEST Request, NTSTATUS Status, ULONG_PTR Information) {
     CALL(WdfRequestCompleteWithInformation, PFN_WDFREQUESTCOMPLETEWITHINFORMATION)
@@ -88,9 +95,28 @@ static VOID NTAPI EvtIoDeviceControl(WDFQUEUE Queue, WDFREQUEST Request, size_t 
         Refuses = ((Code >> 2) & 0xFFF) == REFUSE_REMOVAL;
         Complete(Request, STATUS_SUCCESS, 0);
         break;
+    case KEEP:
+        /* Until the device has slept. */
+        break;
+    case STATE:
+        Complete(Request, STATUS_SUCCESS, Works ? 1 : 0);
+        break;
     default:
         Complete(Request, STATUS_INVALID_DEVICE_REQUEST, 0);
     }
+}
+
+static VOID NTAPI EvtIoStop(WDFQUEUE Queue, WDFREQUEST Request, ULONG Actions) {
+    UNREFERENCED_PARAMETER(Queue);
+    if (Actions & 1 /* WdfRequestStopActionSuspend */)
+        CALL(WdfRequestStopAcknowledge, PFN_WDFREQUESTSTOPACKNOWLEDGE)(WdfDriverGlobals, Request, FALSE);
+    else
+        Complete(Request, STATUS_CANCELLED, 0);
+}
+
+static VOID NTAPI EvtIoResume(WDFQUEUE Queue, WDFREQUEST Request) {
+    UNREFERENCED_PARAMETER(Queue);
+    Complete(Request, STATUS_SUCCESS, 6);
 }
 
 /* Gives a read what is stored, and forgets it. */
@@ -162,12 +188,24 @@ static NTSTATUS NTAPI ReleaseHardware(WDFDEVICE Device, WDFCMRESLIST Translated)
 
 static NTSTATUS NTAPI D0Entry(WDFDEVICE Device, int State) {
     UNREFERENCED_PARAMETER(Device);
-    return State == 5 ? Say("D0 entry") : STATUS_UNSUCCESSFUL;
+    Works = TRUE;
+    return Say(State == D3 ? "D0 entry from D3" : State == D3_FINAL ? "D0 entry" : "D0 entry from nowhere");
 }
 
 static NTSTATUS NTAPI D0Exit(WDFDEVICE Device, int State) {
     UNREFERENCED_PARAMETER(Device);
-    return State == 5 ? Say("D0 exit") : STATUS_UNSUCCESSFUL;
+    Works = FALSE;
+    return Say(State == D3 ? "D0 exit to D3" : State == D3_FINAL ? "D0 exit" : "D0 exit to nowhere");
+}
+
+static NTSTATUS NTAPI SelfManagedIoRestart(WDFDEVICE Device) {
+    UNREFERENCED_PARAMETER(Device);
+    return Say("self-managed I/O restart");
+}
+
+static VOID NTAPI SurpriseRemoval(WDFDEVICE Device) {
+    UNREFERENCED_PARAMETER(Device);
+    Say("surprise removal");
 }
 
 static NTSTATUS NTAPI SelfManagedIoInit(WDFDEVICE Device) {
@@ -190,8 +228,19 @@ static NTSTATUS NTAPI QueryRemove(WDFDEVICE Device) {
     return Refuses ? STATUS_UNSUCCESSFUL : Say("query remove");
 }
 
+/* The driver hears of its own interface, too. */
+static NTSTATUS NTAPI InterfaceChanged(PVOID Structure, PVOID Context) {
+    const DEVICE_INTERFACE_CHANGE_NOTIFICATION *Change = Structure;
+    UNREFERENCED_PARAMETER(Context);
+    DbgPrint("interface %s %wZ\n", Change->Event.Data1 == 0xcb3a4004 ? "arrived" : "removed", Change->SymbolicLinkName);
+    return STATUS_SUCCESS;
+}
+
 static VOID NTAPI EvtDeviceCleanup(WDFOBJECT Device) {
     UNREFERENCED_PARAMETER(Device);
+    if (Notification != NULL)
+        IoUnregisterPlugPlayNotificationEx(Notification);
+    Notification = NULL;
     Say("device cleanup");
 }
 
@@ -226,14 +275,17 @@ static NTSTATUS NTAPI EvtDriverDeviceAdd(WDFDRIVER Driver, PWDFDEVICE_INIT Init)
         .EvtDeviceD0Exit = D0Exit,
         .EvtDeviceSelfManagedIoInit = SelfManagedIoInit,
         .EvtDeviceSelfManagedIoSuspend = SelfManagedIoSuspend,
+        .EvtDeviceSelfManagedIoRestart = SelfManagedIoRestart,
         .EvtDeviceSelfManagedIoCleanup = SelfManagedIoCleanup,
+        .EvtDeviceSurpriseRemoval = SurpriseRemoval,
         .EvtDeviceQueryRemove = QueryRemove};
     WDF_OBJECT_ATTRIBUTES Attributes = {.Size = sizeof(Attributes),
         .ExecutionLevel = WdfExecutionLevelPassive,
         .SynchronizationScope = WdfSynchronizationScopeInheritFromParent,
         .EvtCleanupCallback = EvtDeviceCleanup};
     WDF_IO_QUEUE_CONFIG Parallel = {.Size = sizeof(Parallel), .PowerManaged = WdfUseDefault, .DefaultQueue = TRUE,
-        .DispatchType = WdfIoQueueDispatchParallel, .EvtIoDeviceControl = EvtIoDeviceControl};
+        .DispatchType = WdfIoQueueDispatchParallel, .EvtIoDeviceControl = EvtIoDeviceControl, .EvtIoStop = EvtIoStop,
+        .EvtIoResume = EvtIoResume};
     WDF_IO_QUEUE_CONFIG Sequential = {.Size = sizeof(Sequential), .PowerManaged = WdfTrue,
         .DispatchType = WdfIoQueueDispatchSequential, .EvtIoRead = EvtIoRead, .EvtIoWrite = EvtIoWrite};
     WDF_IO_QUEUE_CONFIG Manual = {.Size = sizeof(Manual), .PowerManaged = WdfFalse, .DispatchType = WdfIoQueueDispatchManual};
@@ -264,22 +316,31 @@ static NTSTATUS NTAPI EvtDriverDeviceAdd(WDFDRIVER Driver, PWDFDEVICE_INIT Init)
     Attributes.ParentObject = Device;
     Attributes.EvtCleanupCallback = NULL;
     if (NT_SUCCESS(Status))
+        Status = CALL(WdfTimerCreate, PFN_WDFTIMERCREATE)(WdfDriverGlobals, &TimerConfig, &Attributes, &Timer);
+    /* The level of a lock, a work item or a DPC is what it is. */
+    if (NT_SUCCESS(Status) &&
+        CALL(WdfWorkItemCreate, PFN_WDFWORKITEMCREATE)(WdfDriverGlobals, &WorkConfig, &Attributes, &Work) !=
+            STATUS_WDF_EXECUTION_LEVEL_INVALID)
+        Status = STATUS_UNSUCCESSFUL;
+    Attributes.ExecutionLevel = WdfExecutionLevelInheritFromParent;
+    if (NT_SUCCESS(Status))
         Status = CALL(WdfWaitLockCreate, PFN_WDFWAITLOCKCREATE)(WdfDriverGlobals, &Attributes, &Lock);
     if (NT_SUCCESS(Status))
-        Status = CALL(WdfTimerCreate, PFN_WDFTIMERCREATE)(WdfDriverGlobals, &TimerConfig, &Attributes, &Timer);
-    if (NT_SUCCESS(Status))
         Status = CALL(WdfWorkItemCreate, PFN_WDFWORKITEMCREATE)(WdfDriverGlobals, &WorkConfig, &Attributes, &Work);
-    Attributes.ExecutionLevel = WdfExecutionLevelInheritFromParent;
     if (NT_SUCCESS(Status))
         Status = CALL(WdfDpcCreate, PFN_WDFDPCCREATE)(WdfDriverGlobals, &DpcConfig, &Attributes, &Dpc);
     if (NT_SUCCESS(Status))
         Status = CALL(WdfDeviceCreateDeviceInterface, PFN_WDFDEVICECREATEDEVICEINTERFACE)(
             WdfDriverGlobals, Device, &Interface, NULL);
+    if (NT_SUCCESS(Status))
+        Status = IoRegisterPlugPlayNotification(EventCategoryDeviceInterfaceChange,
+            PNPNOTIFY_DEVICE_INTERFACE_INCLUDE_EXISTING_INTERFACES, (PVOID)&Interface, Own, InterfaceChanged, NULL, &Notification);
     return NT_SUCCESS(Status) ? SayNames(Device) : Status;
 }
 
 NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT DriverObject, PUNICODE_STRING RegistryPath) {
     WDF_DRIVER_CONFIG Config = {.Size = sizeof(Config), .EvtDriverDeviceAdd = EvtDriverDeviceAdd};
+    Own = DriverObject;
     return CALL(WdfDriverCreate, PFN_WDFDRIVERCREATE)(
         WdfDriverGlobals, DriverObject, RegistryPath, NULL, &Config, NULL);
 }

@@ -70,7 +70,7 @@ const STEPS: [Step; 11] = [
 const ON_MICROSOFTS_KMDF: Step = Step {
     name: "tests on Microsoft's KMDF",
     arguments: "test --locked --no-fail-fast --package test-harness --test scenarios --test kernel_interface --test kmdf \
-                --test simulated --test sweep --test two_machines",
+                --test simulated --test sweep --test two_machines --test switch --test foreign",
     advice: "docs/testing.md says what may differ; `cargo test` with SANWSK_KMDF set repeats it",
 };
 
