@@ -406,6 +406,8 @@ BEHAVIOUR(keep_datagrams_past_the_close) {
     TRY(OpenWithEvents(&Sender, &Receiver, STATUS_PENDING));
     TRY(SendTo(&Sender, "kept", 4, &Receiver.Address));
     KeWaitForSingleObject(&Told, Executive, KernelMode, FALSE, NULL);
+    /* The datagrams are the driver's once the callback has returned, which runs at DISPATCH_LEVEL. */
+    KeFlushQueuedDpcs();
     CHECK(Kept->Buffer.Length == 4 && ((const char *)MmGetSystemAddressForMdlSafe(Kept->Buffer.Mdl, 0))[0] == 'k');
     if (!Call->Wrong)
         TRY(Receiver.Socket->Dispatch->Datagram.WskRelease(Receiver.Socket, Kept));
