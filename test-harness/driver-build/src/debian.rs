@@ -47,9 +47,18 @@ pub(crate) fn is_debian_like() -> bool {
     ["/usr/bin/apt-get", "/usr/bin/apt-cache", "/usr/bin/dpkg"].iter().all(|tool| Path::new(tool).exists())
 }
 
+fn private_root() -> PrivateRoot {
+    PrivateRoot(output_root().join("toolchain"))
+}
+
+/// Whether a Rust has been unpacked by an earlier [`set_up`].
+pub(crate) fn has_unpacked_rust() -> bool {
+    private_root().usr().join("bin/cargo-clippy").exists()
+}
+
 /// Downloads and unpacks what is missing, unless an earlier call has.
 pub(crate) fn set_up(missing: Missing) -> Result<PrivateRoot> {
-    let root = PrivateRoot(output_root().join("toolchain"));
+    let root = private_root();
     let roots = match wanted_packages(missing) {
         Ok(packages) => packages,
         Err(_) => {

@@ -69,10 +69,16 @@ pub fn check_user_mode(package: &str, source: ToolchainSource, arch: Arch) -> Re
     let (toolchain, _) = stand_in::set_up(source, arch, Task::Clippy)?;
     let instrumentation = Instrumentation::None;
     let folder = target_folder(&toolchain.rust, instrumentation);
+    // Release, to share what runs on this machine with the driver's own build. The library from source is compiled even to be
+    // looked at: as quickly as can be.
     let options =
-        Options { package: package.to_owned(), arch, profile: Profile::Dev, toolchain: source, instrumentation };
+        Options { package: package.to_owned(), arch, profile: Profile::Release, toolchain: source, instrumentation };
     let mut command = toolchain.command(toolchain.rust.cargo_clippy());
-    command.env("CARGO", &toolchain.rust.cargo).env("RUSTC", &toolchain.rust.rustc).arg("clippy");
+    command
+        .env("CARGO", &toolchain.rust.cargo)
+        .env("RUSTC", &toolchain.rust.rustc)
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+        .arg("clippy");
     add_arguments(&mut command, &options, &folder);
     match toolchain.rust.library {
         RustLibrary::Installed => {}
@@ -176,7 +182,10 @@ fn add_arguments(command: &mut Command, options: &Options, target_folder: &Path)
         Profile::Release => {
             command.arg("--release");
         }
-        Profile::Dev => {}
+        Profile::Dev => {
+            // A driver cannot unwind; the release profile says so itself.
+            command.env("CARGO_PROFILE_DEV_PANIC", "abort");
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl Toolchain {
     pub fn find_or_set_up(source: ToolchainSource, arch: Arch, task: Task) -> Result<Self> {
         let (rust, llvm, mingw_headers) = match source {
             ToolchainSource::Any => {
-                (Rust::installed(arch, task), Llvm::under(Path::new("/usr")), mingw_headers_under(Path::new("/usr")))
+                (Rust::of_the_system(arch, task), Llvm::under(Path::new("/usr")), mingw_headers_under(Path::new("/usr")))
             }
             ToolchainSource::Private => (None, None, None),
         };
@@ -169,6 +169,13 @@ fn leaks(name: &str) -> bool {
 }
 
 impl Rust {
+    /// An installed Rust that can do every task. One that can do this task, but not lint, serves until another has been set up for
+    /// that: then all is compiled by that one, and nothing twice.
+    fn of_the_system(arch: Arch, task: Task) -> Option<Self> {
+        Self::installed(arch, Task::Clippy)
+            .or_else(|| if debian::has_unpacked_rust() { None } else { Self::installed(arch, task) })
+    }
+
     /// The first installed Rust that can do the task for Windows: the user's own, or the system's.
     fn installed(arch: Arch, task: Task) -> Option<Self> {
         let bins = rustup_bin_folder().into_iter().chain([PathBuf::from("/usr/bin")]);
