@@ -13,7 +13,7 @@ mod command;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod coverage;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-#[path = "../../tests/sweep/documented.rs"]
+#[path = "../../tests/scenarios/documented.rs"]
 mod documented;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod figures;

@@ -211,8 +211,5 @@ fn two_clients_of_one_driver_talk_to_each_other() {
     unload(&echo.bed.machine, &sample);
     assert!(!echo.bed.driver.is_unloaded(), "{} has it open", echo::SERVICE);
     unload(&echo.bed.machine, &echo.sample);
-    let Bed { machine, driver, process } = echo.bed;
-    drop(process);
-    assert!(machine.wait_unloaded(&driver, PATIENCE), "nobody has it open any more");
-    assert!(machine.stats().driver_pool.is_empty());
+    echo.bed.finish_unload();
 }

@@ -216,7 +216,7 @@ fn closing_the_handle_ends_everything_that_came_through_it() {
 #[test]
 fn a_dying_process_leaves_nothing_behind() {
     let bed = Bed::new();
-    let process = std::sync::Arc::new(bed.machine.process());
+    let process = bed.process_of(true, false);
     let device = test_harness::device::HarnessDevice::open(&process).expect("opens");
     let provider = Provider::new(std::sync::Arc::new(device));
     let waits = everything_pending(&provider);

@@ -255,7 +255,7 @@ fn unknown_codes_and_wrong_methods_are_refused() {
 #[test]
 fn a_32_bit_process_is_served_alike() {
     let bed = Bed::new();
-    let process = std::sync::Arc::new(bed.machine.process_of(true, true));
+    let process = bed.process_of(true, true);
     let device = test_harness::device::HarnessDevice::open(&process).expect("opens");
     let provider = Provider::new(std::sync::Arc::new(device));
     let (connection, mut peer) = connected(&provider);
@@ -270,7 +270,7 @@ fn a_32_bit_process_is_served_alike() {
 #[test]
 fn who_is_no_administrator_does_not_get_in() {
     let bed = Bed::new();
-    let process = std::sync::Arc::new(bed.machine.process_of(false, false));
+    let process = bed.process_of(false, false);
     let error = test_harness::device::HarnessDevice::open(&process).err().expect("no rights");
     assert_eq!(error.status(), NtStatus::ACCESS_DENIED);
     drop(process);

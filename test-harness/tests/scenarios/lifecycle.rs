@@ -16,9 +16,7 @@ fn an_unload_waits_for_the_last_handle() {
     assert!(test_harness::device::HarnessDevice::open(&bed.process).is_err(), "nobody comes in any more");
     drop(connection);
     assert!(bed.machine.wait_unloaded(&bed.driver, PATIENCE), "the last handle is closed");
-    let Bed { machine, process, .. } = bed;
-    drop(process);
-    assert!(machine.violation().is_none());
+    bed.finish_unload();
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod accept;
 mod broken_network;
 mod cancel;
 mod connect;
+mod every_scenario;
 mod input;
 mod lifecycle;
 mod operations;

@@ -1,5 +1,15 @@
 //! The bed of every scenario: a machine with the driver loaded, and a process that has its device open.
 
+// By path, as this file is a module of several tests.
+#[path = "adversity.rs"]
+pub(crate) mod adversity;
+#[path = "documented.rs"]
+pub(crate) mod documented;
+#[path = "watched.rs"]
+pub(crate) mod watched;
+
+use self::adversity::{Trial, with_pool_guard};
+use self::watched::Watch;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -9,7 +19,6 @@ use std::time::Duration;
 
 use san_protocol::{NtStatus, ProviderState};
 use san_proxy::{AddressFamily, Backlog, Error, Provider, StreamConnection, StreamListener};
-use test_harness::device::HarnessDevice;
 use test_harness::machine::{Builder, Process};
 use test_harness::nt::registry::Value;
 use test_harness::simulation;
@@ -22,10 +31,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough that what is to pend does pend.
 pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 
+/// Names an image to test in place of the one that is built.
+pub(crate) const IMAGE_VARIABLE: &str = "SANWSK_IMAGE";
+
 /// The image, built once.
 pub(crate) fn image() -> &'static PathBuf {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
+        if let Some(image) = std::env::var_os(IMAGE_VARIABLE) {
+            return image.into();
+        }
         let options = driver_build::Options::default();
         driver_build::build(&options).expect("`cargo driver` builds the driver").image
     })
@@ -33,9 +48,12 @@ pub(crate) fn image() -> &'static PathBuf {
 
 /// A machine with the driver loaded, and a process.
 pub(crate) struct Bed {
-    pub(crate) machine: Machine,
+    /// First, as fields are dropped in their order.
+    trial: Option<Trial>,
+    pub(crate) machine: Arc<Machine>,
     pub(crate) driver: Driver,
     pub(crate) process: Arc<Process>,
+    pub(crate) watch: Arc<Watch>,
 }
 
 impl Bed {
@@ -44,26 +62,59 @@ impl Bed {
     }
 
     pub(crate) fn with(builder: Builder) -> Self {
-        let bed = Self::on(builder.build());
+        let mut bed = Self::load(with_pool_guard(builder).build());
         bed.wait_for_provider();
+        bed.trial = Trial::of(&bed);
         bed
     }
 
-    /// Loads the driver into a machine that has been prepared. WSK completes what it can at once or later, by a seed that a failed
-    /// test shows.
+    /// Loads the driver into a machine that has been prepared.
     pub(crate) fn on(machine: Machine) -> Self {
+        let mut bed = Self::load(machine);
+        bed.trial = Trial::of(&bed);
+        bed
+    }
+
+    /// Of a machine on which the driver has been loaded otherwise.
+    pub(crate) fn of(machine: Machine, driver: Driver) -> Self {
+        let mut bed = Self::around(machine, driver);
+        bed.trial = Trial::of(&bed);
+        bed
+    }
+
+    /// WSK completes what it can at once or later, by a seed that a failed test shows.
+    fn load(machine: Machine) -> Self {
         let by_clock = || std::time::UNIX_EPOCH.elapsed().map_or(1, |time| u64::from(time.subsec_nanos()));
         let seed = simulation::seed().unwrap_or_else(by_clock);
         println!("completions are mixed by seed {seed}");
         machine.network().set_completions(Completions::Mixed, seed);
         let driver = machine.load(image(), "sanwsk").expect("the driver loads");
-        let process = Arc::new(machine.process());
-        Self { machine, driver, process }
+        Self::around(machine, driver)
+    }
+
+    fn around(machine: Machine, driver: Driver) -> Self {
+        let watch = Arc::<Watch>::default();
+        let process = watch.enlist(machine.process());
+        Self { trial: None, machine: Arc::new(machine), driver, process, watch }
+    }
+
+    /// The same with a driver that was loaded when the first had gone.
+    pub(crate) fn with_driver(mut self, driver: Driver) -> Self {
+        if let Some(trial) = &self.trial {
+            trial.follow(driver.clone());
+        }
+        self.driver = driver;
+        self
+    }
+
+    /// A further process, of an administrator or not, of 64 bits or (`wow64`) of 32.
+    pub(crate) fn process_of(&self, elevated: bool, wow64: bool) -> Arc<Process> {
+        self.watch.enlist(self.machine.process_of(elevated, wow64))
     }
 
     /// The driver through a handle of its own.
     pub(crate) fn open(&self) -> Provider {
-        Provider::new(Arc::new(HarnessDevice::open(&self.process).expect("the device opens")))
+        Provider::new(self.watch.open(&self.process).expect("the device opens"))
     }
 
     /// Waits until the driver has captured the WSK provider NPI.
@@ -74,9 +125,14 @@ impl Bed {
         });
     }
 
-    /// Ends the process and unloads the driver: nothing may be left behind.
+    /// Ends the process and unloads the driver: nothing may be left behind, and no answer was given that is not documented.
     pub(crate) fn finish(self) {
-        let Self { machine, driver, process } = self;
+        let Self { trial, machine, driver, process, watch } = self;
+        if trial.is_some() {
+            // It looks at all this itself.
+            return;
+        }
+        watch.check();
         drop(process);
         let unloaded = machine.unload(&driver);
         if let Some(violation) = machine.violation() {
@@ -84,13 +140,29 @@ impl Bed {
         }
         // The last request may still be on its way out of the I/O manager: then the driver goes right after it.
         assert!(unloaded.is_ok(), "{unloaded:?}");
-        assert!(machine.wait_unloaded(&driver, PATIENCE), "no handle is open any more");
-        if let Some(violation) = machine.violation() {
-            panic!("{violation}");
-        }
-        let stats = machine.stats();
-        assert!(stats.driver_pool.is_empty(), "pool left behind: {:?}", stats.driver_pool);
+        check_gone(&machine, &driver);
     }
+
+    /// The same of a driver that has been told to go: it does as soon as its last handle is closed.
+    pub(crate) fn finish_unload(self) {
+        let Self { trial, machine, driver, process, watch } = self;
+        if trial.is_some() {
+            return;
+        }
+        watch.check();
+        drop(process);
+        check_gone(&machine, &driver);
+    }
+}
+
+/// The driver goes, and leaves nothing behind.
+fn check_gone(machine: &Machine, driver: &Driver) {
+    assert!(machine.wait_unloaded(driver, PATIENCE), "no handle is open any more");
+    if let Some(violation) = machine.violation() {
+        panic!("{violation}");
+    }
+    let stats = machine.stats();
+    assert!(stats.driver_pool.is_empty(), "pool left behind: {:?}", stats.driver_pool);
 }
 
 /// Waits until `condition` holds.

@@ -14,7 +14,6 @@ macro_rules! for_each_path {
     };
 }
 
-mod documented;
 mod exhaustion;
 mod meeting;
 mod paths;

@@ -98,9 +98,9 @@ fn end_at(world: World, path: Path, end: End, call: u64, what: &str) -> World {
 
 fn bring_about(end: End, world: &World) {
     match end {
-        End::Cancel => world.devices().iter().for_each(|device| device.cancel_all()),
+        End::Cancel => world.bed.watch.devices().iter().for_each(|device| device.cancel_all()),
         End::Close => {
-            world.devices().iter().for_each(|device| device.close());
+            world.bed.watch.devices().iter().for_each(|device| device.close());
             world.end(true);
         }
         End::Exit => {

@@ -1,30 +1,16 @@
 //! A machine with the driver, and handles of its device through which every answer is looked at.
 
-use crate::documented::is_documented;
 use crate::support::{Bed, MOMENT, PATIENCE, builder, eventually, image};
-use parking_lot::Mutex;
-use san_protocol::ControlCode;
-use san_proxy::{Completed, Completion, Device, DeviceRequest, Error, Event, Provider, SharedMemory, Ticket};
-use std::collections::{BTreeMap, BTreeSet};
+use san_proxy::{Error, Provider};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
-use test_harness::device::HarnessDevice;
 use test_harness::machine::Stats;
 use test_harness::network::simulated::{Link, Simulated};
 use test_harness::nt::registry::Value;
-use test_harness::nt::status::STATUS_PROCESS_IS_TERMINATING;
 use test_harness::simulation;
-
-/// What the handles of a machine have seen.
-#[derive(Default)]
-pub(crate) struct Seen {
-    /// The requests that were made, by their codes.
-    pub(crate) codes: BTreeSet<u32>,
-    /// Answers that the documentation does not know.
-    pub(crate) undocumented: BTreeSet<String>,
-}
 
 /// What a machine's driver and its programs use.
 #[derive(Debug, PartialEq)]
@@ -50,8 +36,6 @@ impl InUse {
 /// A machine with the driver loaded.
 pub(crate) struct World {
     pub(crate) bed: Bed,
-    pub(crate) seen: Arc<Mutex<Seen>>,
-    devices: Mutex<Vec<Weak<Watched>>>,
     /// What waits for an event waits in vain.
     ended: AtomicBool,
 }
@@ -69,15 +53,12 @@ impl World {
         }
         let bed = Bed::on(machine);
         bed.wait_for_provider();
-        Self { bed, seen: Arc::default(), devices: Mutex::default(), ended: AtomicBool::new(false) }
+        Self { bed, ended: AtomicBool::new(false) }
     }
 
     /// The driver through a handle of its own.
     pub(crate) fn open(&self) -> Result<Provider, Error> {
-        let device = HarnessDevice::open(&self.bed.process)?;
-        let device = Arc::new(Watched { device, seen: self.seen.clone() });
-        self.devices.lock().push(Arc::downgrade(&device));
-        Ok(Provider::new(device))
+        Ok(Provider::new(self.bed.watch.open(&self.bed.process)?))
     }
 
     /// Whether the handles of this run have been closed, as [`Self::end`] says.
@@ -87,13 +68,6 @@ impl World {
 
     pub(crate) fn end(&self, ended: bool) {
         self.ended.store(ended, Ordering::Release);
-    }
-
-    /// The handles that are open.
-    pub(crate) fn devices(&self) -> Vec<Arc<Watched>> {
-        let mut devices = self.devices.lock();
-        devices.retain(|device| device.strong_count() != 0);
-        devices.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// In place of the process that has ended.
@@ -152,68 +126,7 @@ impl World {
         if let Some(violation) = self.bed.machine.violation() {
             panic!("{what}: {violation}");
         }
-        let undocumented = &self.seen.lock().undocumented;
+        let undocumented = self.bed.watch.undocumented();
         assert!(undocumented.is_empty(), "{what}: docs/ioctl.md does not know {undocumented:#?}");
-    }
-}
-
-/// A handle whose answers are looked at.
-pub(crate) struct Watched {
-    device: HarnessDevice,
-    seen: Arc<Mutex<Seen>>,
-}
-
-impl Watched {
-    /// CancelIoEx for all requests of the handle.
-    pub(crate) fn cancel_all(&self) {
-        if let Some(handle) = self.device.handle() {
-            // It fails if there are none.
-            let _ = self.device.process().cancel(handle, None);
-        }
-    }
-
-    pub(crate) fn close(&self) {
-        self.device.close();
-    }
-
-    fn watch(&self, code: u32, done: Completion) -> Completion {
-        let seen = self.seen.clone();
-        seen.lock().codes.insert(code);
-        Box::new(move |completed: Completed| {
-            let is_known = ControlCode::from_value(code).is_some_and(|code| is_documented(code, completed.status));
-            // The system itself refuses what a process asks for that is being ended.
-            if !is_known && completed.status.0 != STATUS_PROCESS_IS_TERMINATING {
-                seen.lock().undocumented.insert(format!("{:?}: {}", ControlCode::from_value(code), completed.status));
-            }
-            done(completed);
-        })
-    }
-}
-
-impl Device for Watched {
-    fn submit(&self, request: DeviceRequest, done: Completion) -> Ticket {
-        let done = self.watch(request.code, done);
-        self.device.submit(request, done)
-    }
-
-    fn submit_with_memory(&self, request: DeviceRequest, memory: Arc<SharedMemory>, done: Completion) -> Ticket {
-        let done = self.watch(request.code, done);
-        self.device.submit_with_memory(request, memory, done)
-    }
-
-    fn cancel(&self, ticket: Ticket) {
-        self.device.cancel(ticket);
-    }
-
-    fn create_event(&self) -> Result<Arc<dyn Event>, Error> {
-        self.device.create_event()
-    }
-
-    fn wait_scheduled(&self, is_over: &dyn Fn() -> bool, timeout: Option<Duration>) -> Option<bool> {
-        self.device.wait_scheduled(is_over, timeout)
-    }
-
-    fn claim_administration(&self) {
-        self.device.claim_administration();
     }
 }

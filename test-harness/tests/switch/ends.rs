@@ -1,7 +1,7 @@
 //! Hostile ends: clear errors, no hang, and nothing left behind.
 
 use crate::bed::{bed, config, narrow, read_all, san_streams, switch};
-use crate::support::{Bed, MOMENT, PATIENCE, eventually};
+use crate::support::{MOMENT, PATIENCE, eventually};
 use san_proxy::{NtStatus, SanStream, Switch, WsaError};
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -110,11 +110,7 @@ fn a_driver_that_is_unloaded_under_a_live_stream_goes_after_its_last_stream() {
         assert_eq!(byte, [number]);
     }
     drop((client, server, by_tcp, listener, switch));
-    let Bed { machine, driver, process } = bed;
-    drop(process);
-    assert!(machine.wait_unloaded(&driver, PATIENCE), "nobody has the device open any more");
-    assert!(machine.violation().is_none(), "{:?}", machine.violation());
-    assert!(machine.stats().driver_pool.is_empty());
+    bed.finish_unload();
 }
 
 #[test]

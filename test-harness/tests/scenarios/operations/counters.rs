@@ -149,7 +149,7 @@ type Done = [u64; 4];
 
 /// A program of its own: a session and a stream with itself, made anew and used in each round, and kept after the last.
 fn works(bed: &Bed, thread: usize, watched: &AtomicBool) -> (u64, Done) {
-    let process = Arc::new(bed.machine.process());
+    let process = bed.process_of(true, false);
     let provider = Provider::new(Arc::new(HarnessDevice::open(&process).expect("opens")));
     let (count, length) = load(thread);
     let mut done: Done = [0; 4];
@@ -235,7 +235,7 @@ fn each_handle_has_what_its_own_process_did_and_the_device_has_the_sum() {
 fn handles_come_page_by_page_and_those_of_others_to_administrators_alone() {
     let bed = Bed::with(builder().parameter("sanwsk", "AllowUsers", Value::Number(1)));
     let providers: Vec<_> = (0..40).map(|_| bed.open()).collect();
-    let process = Arc::new(bed.machine.process_of(false, false));
+    let process = bed.process_of(false, false);
     let user = Provider::new(Arc::new(HarnessDevice::open(&process).expect("users may")));
     let own = user.handle().expect("a handle may ask for itself");
     assert_eq!((own.process, own.endpoints), (process.id() as u64, 0));

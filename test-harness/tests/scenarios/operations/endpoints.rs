@@ -116,7 +116,7 @@ fn what_an_endpoint_holds_is_in_its_entry() {
 #[test]
 fn a_handle_lists_its_own_and_administrators_all_with_their_processes() {
     let bed = bed();
-    let process = Arc::new(bed.machine.process_of(true, true));
+    let process = bed.process_of(true, true);
     let (here, there) = (bed.open(), Provider::new(Arc::new(HarnessDevice::open(&process).expect("opens"))));
     let (own, peer) = (bound(&here).0, san_connected(&there));
     let of = |provider: &Provider, scope| list(provider, scope).into_keys().collect::<BTreeSet<_>>();

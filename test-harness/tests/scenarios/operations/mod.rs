@@ -13,6 +13,6 @@ use test_harness::device::HarnessDevice;
 
 /// A handle of a process that is no administrator's, where `AllowUsers` lets it in.
 fn ordinary(bed: &Bed) -> Provider {
-    let process = Arc::new(bed.machine.process_of(false, false));
+    let process = bed.process_of(false, false);
     Provider::new(Arc::new(HarnessDevice::open(&process).expect("users may")))
 }

@@ -11,7 +11,6 @@ use inf::Inf;
 use san_protocol::{DeviceLimits, NtStatus};
 use san_proxy::{AddressFamily, Provider, StreamConnection};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use test_harness::device::HarnessDevice;
 use test_harness::machine::Unload;
 use test_harness::nt::registry::Value;
@@ -74,11 +73,6 @@ fn limits(bed: &Bed) -> DeviceLimits {
     bed.open().limits().expect("limits")
 }
 
-fn bed(machine: Machine, driver: Driver) -> Bed {
-    let process = Arc::new(machine.process());
-    Bed { machine, driver, process }
-}
-
 /// A provider and a stream through it that works.
 fn in_use(bed: &Bed) -> (Provider, StreamConnection, std::net::TcpStream) {
     let provider = bed.open();
@@ -101,14 +95,14 @@ fn an_installation_gives_the_parameters_that_the_driver_has_without_one() {
     let bare = {
         let machine = Machine::new();
         let driver = start(&machine, image()).expect("starts");
-        bed(machine, driver)
+        Bed::of(machine, driver)
     };
     let installed = {
         let machine = Machine::new();
         install(&machine, &package(""));
         assert_eq!(machine.parameter("sanwsk", "MaxBacklog"), Some(Value::Number(200)));
         let driver = start(&machine, image()).expect("starts");
-        bed(machine, driver)
+        Bed::of(machine, driver)
     };
     assert_eq!(limits(&bare), limits(&installed));
     bare.finish();
@@ -122,7 +116,7 @@ fn an_upgrade_waits_for_the_last_handle_and_keeps_what_an_administrator_has_set(
     machine.set_parameter("sanwsk", "MaxEndpointsPerHandle", Value::Number(2));
     machine.set_parameter("sanwsk", "Routes", Value::List(vec!["10.77.0.0/16 127.0.0.0/16".into()]));
     let driver = start(&machine, &in_the_store("old")).expect("starts");
-    let bed = bed(machine, driver);
+    let bed = Bed::of(machine, driver);
     let before = limits(&bed);
     let (provider, connection, peer) = in_use(&bed);
     stop_is_put_off(&bed, &provider, &connection);
@@ -131,9 +125,8 @@ fn an_upgrade_waits_for_the_last_handle_and_keeps_what_an_administrator_has_set(
     install(&bed.machine, &newer);
     drop((provider, connection, peer));
     assert!(bed.machine.wait_unloaded(&bed.driver, PATIENCE), "the last handle is closed");
-    let Bed { machine, process, .. } = bed;
-    let driver = start(&machine, &in_the_store("new")).expect("the new one starts");
-    let bed = Bed { machine, driver, process };
+    let driver = start(&bed.machine, &in_the_store("new")).expect("the new one starts");
+    let bed = bed.with_driver(driver);
     assert_eq!(limits(&bed), before, "every value that there was is as it was");
     assert_eq!((before.endpoints_per_handle, before.routes_used, before.backlog), (2, 1, 200));
     assert_eq!(bed.machine.parameter("sanwsk", "MaxRoutes2"), Some(Value::Number(7)), "what is new has its default");
@@ -151,7 +144,7 @@ fn an_uninstall_waits_for_the_last_handle_and_takes_the_parameters_along() {
     install(&machine, &package(""));
     machine.set_parameter("sanwsk", "MaxBacklog", Value::Number(3));
     let driver = start(&machine, image()).expect("starts");
-    let bed = bed(machine, driver);
+    let bed = Bed::of(machine, driver);
     assert_eq!(limits(&bed).backlog, 3);
     let (provider, connection, peer) = in_use(&bed);
     stop_is_put_off(&bed, &provider, &connection);
@@ -163,9 +156,8 @@ fn an_uninstall_waits_for_the_last_handle_and_takes_the_parameters_along() {
     assert_eq!(bed.machine.parameter("sanwsk", "MaxBacklog"), None);
     // Installed again it is as new.
     install(&bed.machine, &package(""));
-    let Bed { machine, process, .. } = bed;
-    let driver = start(&machine, image()).expect("starts again");
-    let bed = Bed { machine, driver, process };
+    let driver = start(&bed.machine, image()).expect("starts again");
+    let bed = bed.with_driver(driver);
     assert_eq!(limits(&bed).backlog, 200);
     bed.finish();
 }

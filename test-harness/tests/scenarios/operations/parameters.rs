@@ -6,7 +6,6 @@ use driver_build::workspace_root;
 use san_protocol::{DeviceLimits, NtStatus, SOMAXCONN};
 use san_proxy::{AddressFamily, Backlog, EndpointScope, StreamListener};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use test_harness::device::HarnessDevice;
 use test_harness::nt::registry::Value;
 use test_harness::{LoadError, Machine};
@@ -102,7 +101,7 @@ fn users_come_in_only_where_the_parameter_lets_them() {
             .into_iter()
             .fold(Machine::builder(), |builder, value| builder.parameter("sanwsk", "AllowUsers", Value::Number(value)));
         let bed = Bed::with(builder);
-        let process = Arc::new(bed.machine.process_of(false, false));
+        let process = bed.process_of(false, false);
         match HarnessDevice::open(&process) {
             Ok(device) => {
                 assert!(let_in, "{value:?}");

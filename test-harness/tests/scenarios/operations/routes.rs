@@ -54,7 +54,8 @@ fn routes_of_the_registry_and_of_requests_are_listed_and_the_registrys_come_back
     assert_eq!(bed.open().routes().expect("routes"), [request, registry(narrow)]);
     assert!(bed.machine.unload(&bed.driver).is_ok());
     assert!(bed.machine.wait_unloaded(&bed.driver, PATIENCE));
-    let bed = Bed { driver: bed.machine.load(image(), "sanwsk").expect("loads again"), ..bed };
+    let again = bed.machine.load(image(), "sanwsk").expect("loads again");
+    let bed = bed.with_driver(again);
     assert_eq!(bed.open().routes().expect("routes"), [registry(narrow), registry(wide)]);
     bed.finish();
 }

@@ -241,7 +241,7 @@ fn whatever_pends_ends_when_its_process_dies() {
     for (name, situation) in SITUATIONS {
         println!("{name}");
         let neighbours = Neighbours::new();
-        let process = Arc::new(neighbours.bed.machine.process());
+        let process = neighbours.bed.process_of(true, false);
         let device = HarnessDevice::open(&process).expect("opens");
         let provider = Provider::new(Arc::new(device));
         let outstanding = situation(&neighbours, &provider);

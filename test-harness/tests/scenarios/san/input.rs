@@ -292,7 +292,7 @@ fn a_handle_for_reading_alone_asks_for_device_statistics_alone() {
 #[test]
 fn a_32_bit_process_has_a_session_alike() {
     let bed = bed();
-    let process = Arc::new(bed.machine.process_of(true, true));
+    let process = bed.process_of(true, true);
     let provider = Provider::new(Arc::new(HarnessDevice::open(&process).expect("opens")));
     let (connector, mut acceptor) = session(&provider, 2, 100);
     let region = connector.endpoint.register(Memory::new(100), MemoryRights::SEND).expect("registers");
