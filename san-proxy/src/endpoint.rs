@@ -4,10 +4,11 @@ use crate::error::{Error, Operation};
 use crate::pending::Pending;
 use crate::provider::Provider;
 use san_protocol::{
-    AddressReply, AddressesReply, BindRequest, ControlCode, CreateReply, CreateRequest, EndpointId, EndpointKind,
-    EndpointRequest, Header, NtStatus, SetOptionRequest, SocketAddress, SocketOption,
+    AddressReply, AddressesReply, BindRequest, ConnectRequest, ControlCode, CreateReply, CreateRequest, EndpointId,
+    EndpointKind, EndpointRequest, Header, NtStatus, SetOptionRequest, SocketAddress, SocketOption,
 };
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A Winsock address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -119,6 +120,18 @@ impl Endpoint {
         })
     }
 
+    /// Starts to connect, within `timeout` or as long as the driver gives it.
+    pub(crate) fn start_connect(&self, address: SocketAddr, timeout: Option<Duration>) -> Pending<Result<(), Error>> {
+        let request = ConnectRequest {
+            header: Header::new(0),
+            endpoint: self.id,
+            address: address.into(),
+            timeout: timeout.map_or(0, milliseconds),
+        };
+        let about = move |reply: Result<(), Error>| reply.map_err(|error| error.at(address));
+        self.provider.call_then(ControlCode::Connect, &request, about)
+    }
+
     /// Both ends.
     ///
     /// # Errors
@@ -170,4 +183,22 @@ impl Drop for Endpoint {
 /// An address out of a reply, which is one if the driver keeps to the protocol.
 pub(crate) fn parse(code: ControlCode, address: &SocketAddress) -> Result<SocketAddr, Error> {
     address.parse().map_err(|_| Error::new(Operation::Request(code), NtStatus::REVISION_MISMATCH))
+}
+
+/// The driver's milliseconds: 0 means none, so a short time is 1.
+fn milliseconds(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_never_none_by_rounding() {
+        assert_eq!(milliseconds(Duration::ZERO), 1);
+        assert_eq!(milliseconds(Duration::from_micros(1001)), 2);
+        assert_eq!(milliseconds(Duration::from_secs(1)), 1000);
+        assert_eq!(milliseconds(Duration::MAX), u32::MAX);
+    }
 }

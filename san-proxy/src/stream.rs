@@ -6,8 +6,8 @@ use crate::error::{Error, Operation};
 use crate::pending::Pending;
 use crate::provider::Provider;
 use san_protocol::{
-    ConnectRequest, ControlCode, DISCONNECT_ABORTIVE, DisconnectRequest, EndpointId, EndpointKind, Header, NtStatus,
-    RECEIVE_ALL, ReceiveRequest, SocketOption,
+    ControlCode, DISCONNECT_ABORTIVE, DisconnectRequest, EndpointId, EndpointKind, Header, NtStatus, RECEIVE_ALL,
+    ReceiveRequest, SocketOption,
 };
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -120,14 +120,7 @@ impl StreamConnection {
     /// The result is `STATUS_CONNECTION_REFUSED`, `STATUS_HOST_UNREACHABLE` and the like, `STATUS_IO_TIMEOUT` from the driver or from TCP,
     /// `STATUS_CANCELLED`; after each of them it may be tried again. `STATUS_CONNECTION_ACTIVE` if it is connected already.
     pub fn start_connect(&self, address: SocketAddr, timeout: Option<Duration>) -> Pending<Result<(), Error>> {
-        let request = ConnectRequest {
-            header: Header::new(0),
-            endpoint: self.id(),
-            address: address.into(),
-            timeout: timeout.map_or(0, milliseconds),
-        };
-        let about = move |reply: Result<(), Error>| reply.map_err(|error| error.at(address));
-        self.endpoint.provider().call_then(ControlCode::Connect, &request, about)
+        self.endpoint.start_connect(address, timeout)
     }
 
     /// Sends a copy of `data`, all of it.
@@ -275,11 +268,6 @@ fn transferred(code: ControlCode, Completed { status, information, input: _, buf
     Transfer { result, buffer }
 }
 
-/// The driver's milliseconds: 0 means none, so a short time is 1.
-pub(crate) fn milliseconds(time: Duration) -> u32 {
-    u32::try_from(time.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u32::MAX)
-}
-
 const fn no_address() -> Error {
     Error::new(Operation::Request(ControlCode::QueryAddresses), NtStatus::INVALID_CONNECTION)
 }
@@ -314,18 +302,5 @@ impl Write for StreamConnection {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_timeout_is_never_none_by_rounding() {
-        assert_eq!(milliseconds(Duration::ZERO), 1);
-        assert_eq!(milliseconds(Duration::from_micros(1001)), 2);
-        assert_eq!(milliseconds(Duration::from_secs(1)), 1000);
-        assert_eq!(milliseconds(Duration::MAX), u32::MAX);
     }
 }

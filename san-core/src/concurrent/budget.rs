@@ -10,7 +10,6 @@ impl Budget {
     constructor! {
         /// Nothing is taken.
         #[must_use]
-        #[allow(clippy::new_without_default)]
         pub fn new() -> Self {
             Self(AtomicU64::new(0))
         }

@@ -19,7 +19,6 @@ impl Cancelable {
     constructor! {
         /// Not under way.
         #[must_use]
-        #[allow(clippy::new_without_default)]
         pub fn new() -> Self {
             Self(AtomicU32::new(IDLE))
         }

@@ -3,9 +3,13 @@
 mod atomic {
     pub(super) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-    /// A constructor for statics; loom's atomics have none.
+    /// A constructor for statics; loom's atomics have none. A `Default` beside it would be a second one that statics cannot use.
     macro_rules! constructor {
-        ($(#[$attribute:meta])* pub fn $($rest:tt)*) => { $(#[$attribute])* pub const fn $($rest)* };
+        ($(#[$attribute:meta])* pub fn $($rest:tt)*) => {
+            #[allow(clippy::new_without_default)]
+            $(#[$attribute])*
+            pub const fn $($rest)*
+        };
     }
     pub(super) use constructor;
 }

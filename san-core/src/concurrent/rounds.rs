@@ -16,7 +16,6 @@ impl Rounds {
     constructor! {
         /// No round is under way.
         #[must_use]
-        #[allow(clippy::new_without_default)]
         pub fn new() -> Self {
             Self(AtomicU32::new(0))
         }

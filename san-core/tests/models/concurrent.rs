@@ -4,7 +4,10 @@ mod atomic {
     pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
     macro_rules! constructor {
-        ($($function:tt)*) => { $($function)* };
+        ($($function:tt)*) => {
+            #[allow(clippy::new_without_default)] // as in the crate
+            $($function)*
+        };
     }
     pub(super) use constructor;
 }

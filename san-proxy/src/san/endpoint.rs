@@ -8,12 +8,12 @@ use crate::listener::Backlog;
 use crate::memory::{Memory, Usage};
 use crate::pending::Pending;
 use crate::provider::Provider;
-use crate::stream::{Disconnect, Transfer, milliseconds, start_transfer};
+use crate::stream::{Disconnect, Transfer, start_transfer};
 use san_protocol::wire::MAX_PRIVATE_DATA;
 use san_protocol::{
-    AcceptReply, ConnectRequest, ControlCode, DISCONNECT_ABORTIVE, DisconnectRequest, EndpointId, EndpointKind,
-    EndpointStatistics, EventSelectRequest, Header, ListenRequest, NegotiateReply, NegotiateRequest,
-    NetworkEventsReply, NtStatus, ReceiveReply,
+    AcceptReply, ControlCode, DISCONNECT_ABORTIVE, DisconnectRequest, EndpointId, EndpointKind, EndpointStatistics,
+    EventSelectRequest, Header, ListenRequest, NegotiateReply, NegotiateRequest, NetworkEventsReply, NtStatus,
+    ReceiveReply,
 };
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -130,17 +130,11 @@ impl SanEndpoint {
     /// The result is `STATUS_CANT_WAIT` (`WSAEWOULDBLOCK`) if [`NetworkEvents::CONNECT`] is selected: the connect goes on, and the
     /// event tells of its end. The ends that are certain to happen over TCP/IP too are `STATUS_CONNECTION_REFUSED`,
     /// `STATUS_CONNECTION_RESET` (nobody listens) and `STATUS_HOST_UNREACHABLE`; in doubt it is `STATUS_IO_TIMEOUT`.
-    /// After these the endpoint is of no more use but to be closed. `STATUS_NETWORK_UNREACHABLE`: no route. `STATUS_CONNECTION_ACTIVE` if it is connected, `STATUS_DEVICE_BUSY` if it is connecting,
-    /// `STATUS_INVALID_PARAMETER` if it is not bound, `STATUS_INVALID_ADDRESS_COMPONENT` if it is bound to the wildcard address.
+    /// After these the endpoint is of no more use but to be closed. `STATUS_NETWORK_UNREACHABLE`: no route.
+    /// `STATUS_CONNECTION_ACTIVE` if it is connected, `STATUS_DEVICE_BUSY` if it is connecting, `STATUS_INVALID_PARAMETER` if it is
+    /// not bound, `STATUS_INVALID_ADDRESS_COMPONENT` if it is bound to the wildcard address.
     pub fn start_connect(&self, address: SocketAddr, timeout: Option<Duration>) -> Pending<Result<(), Error>> {
-        let request = ConnectRequest {
-            header: Header::new(0),
-            endpoint: self.id(),
-            address: address.into(),
-            timeout: timeout.map_or(0, milliseconds),
-        };
-        let about = move |reply: Result<(), Error>| reply.map_err(|error| error.at(address));
-        self.provider().call_then(ControlCode::Connect, &request, about)
+        self.endpoint.start_connect(address, timeout)
     }
 
     /// Opens the backlog: from now on, connections wait in it to be accepted.

@@ -86,9 +86,11 @@ impl Toolchain {
     /// Something is missing and cannot be had here; the message says how to install it.
     pub fn find_or_set_up(source: ToolchainSource, arch: Arch, task: Task) -> Result<Self> {
         let (rust, llvm, mingw_headers) = match source {
-            ToolchainSource::Any => {
-                (Rust::of_the_system(arch, task), Llvm::under(Path::new("/usr")), mingw_headers_under(Path::new("/usr")))
-            }
+            ToolchainSource::Any => (
+                Rust::of_the_system(arch, task),
+                Llvm::under(Path::new("/usr")),
+                mingw_headers_under(Path::new("/usr")),
+            ),
             ToolchainSource::Private => (None, None, None),
         };
         if let (Some(rust), Some(llvm), Some(mingw_headers)) = (&rust, &llvm, &mingw_headers) {

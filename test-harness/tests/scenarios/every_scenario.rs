@@ -4,7 +4,6 @@
 use crate::support::adversity::{ADVERSITY, Adversity, Kind, Outcome, REPORT};
 use crate::support::{IMAGE_VARIABLE, image};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -99,7 +98,8 @@ fn sweep(name: &str, choose: impl Fn(&str, u64, u64, Draw) -> Vec<Adversity> + S
     let all = scenarios();
     let number = all.len();
     let chosen = all.into_iter().filter(|scenario| draw.all || draw.below(ORDINARY_SHARE, scenario) == Some(0));
-    let left = Mutex::new(chosen.collect::<Vec<_>>());
+    let left = chosen.collect::<Vec<_>>();
+    let (count, left) = (left.len(), Mutex::new(left));
     let tally = Mutex::new(Tally::default());
     let folder = Folder::new(name);
     let work = |lane: usize| {
@@ -111,28 +111,29 @@ fn sweep(name: &str, choose: impl Fn(&str, u64, u64, Draw) -> Vec<Adversity> + S
                     Outcome::Broken(_) => (most_refusable, most_calls),
                 });
             tally.lock().add(&scenario, None, counted);
-            for adversity in choose(&scenario, refusable, calls, draw) {
+            let adversities = choose(&scenario, refusable, calls, draw);
+            for &adversity in &adversities {
                 let outcomes = run(&scenario, adversity, &folder.file(lane));
                 tally.lock().add(&scenario, Some(adversity), outcomes);
             }
+            println!(
+                "{scenario}: {refusable} refusable calls of {calls}, {} runs; {} to go",
+                adversities.len(),
+                left.lock().len()
+            );
         }
     };
     // Most of the time they wait for what does not come any more.
     let lanes = 4 * thread::available_parallelism().map_or(2, usize::from);
     thread::scope(|scope| (0..lanes).for_each(|lane| _ = scope.spawn(move || work(lane))));
-    let Tally { scenarios, tried, met, broken } = tally.into_inner();
-    println!("{name}: {} of {number} scenarios, {tried} runs, of which {met} met with it", scenarios.len());
-    for (scenario, tried) in &scenarios {
-        println!("  {scenario}: {tried}");
-    }
+    let Tally { tried, met, broken } = tally.into_inner();
+    println!("{name}: {count} of {number} scenarios, {tried} runs, of which {met} met with it");
     assert!(broken.is_empty(), "{} broken:\n{}", broken.len(), broken.join("\n"));
     assert!(met != 0, "nothing has befallen any scenario");
 }
 
 #[derive(Default)]
 struct Tally {
-    /// Runs of each.
-    scenarios: BTreeMap<String, usize>,
     tried: usize,
     met: usize,
     broken: Vec<String>,
@@ -140,11 +141,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, scenario: &str, adversity: Option<Adversity>, outcomes: Vec<Outcome>) {
-        let count = self.scenarios.entry(scenario.to_owned()).or_default();
-        if adversity.is_some() {
-            *count += 1;
-            self.tried += 1;
-        }
+        self.tried += usize::from(adversity.is_some());
         self.met += usize::from(outcomes.iter().any(|outcome| matches!(outcome, Outcome::Clean { was_met: true, .. })));
         for outcome in outcomes {
             if let Outcome::Broken(how) = outcome {
