@@ -61,13 +61,14 @@ fn load(driver: *mut DRIVER_OBJECT, registry_path: PCUNICODE_STRING) -> Result<(
             &raw mut handle
         )
     })?;
-    parameters::read(handle)?;
+    let routes = parameters::read(handle)?;
     let device = device::create(handle)?;
     continuation::create(device)?;
     san::create(device)?;
     CAPTURE.create(device, Some(capture))?;
     // The last step that can fail: when it has failed there is nothing to take back, for the framework deletes its objects.
     PROVIDER.register()?;
+    san::set_routes(routes);
     trace::loaded(parameters::get().native_port);
     device::finish_initializing(device);
     CAPTURE.enqueue();

@@ -254,10 +254,10 @@ impl Drop for Key {
 }
 
 /// Reads what the registry has; what it has not keeps its default. A number out of its range is cut to it; a route that is
-/// none fails the load, as do more than `MaxRoutes`, for traffic would take another way than the administrator meant. IRQL = PASSIVE_LEVEL; from
-/// DriverEntry.
-pub(crate) fn read(driver: WDFDRIVER) -> Result<(), NtStatus> {
-    let Some(key) = Key::open(driver)? else { return Ok(()) };
+/// none fails the load, as do more than `MaxRoutes`, for traffic would take another way than the administrator meant. The routes are
+/// the caller's: a load that fails later gives their memory back. IRQL = PASSIVE_LEVEL; from DriverEntry.
+pub(crate) fn read(driver: WDFDRIVER) -> Result<AddressMap, NtStatus> {
+    let Some(key) = Key::open(driver)? else { return Ok(AddressMap::new(get().native_port)) };
     for parameter in ALL {
         if let Some(value) = key.number(parameter.name) {
             parameter.value.store(value.clamp(parameter.least, parameter.most), Ordering::Relaxed);
@@ -278,8 +278,7 @@ pub(crate) fn read(driver: WDFDRIVER) -> Result<(), NtStatus> {
     if map.routes().len() > get().routes {
         return Err(NtStatus::INVALID_PARAMETER);
     }
-    san::set_routes(map);
-    Ok(())
+    Ok(map)
 }
 
 /// Longest route, in characters.

@@ -50,9 +50,20 @@ fn two_machines_have_a_driver_each() {
 
 #[test]
 fn every_allocation_of_the_load_path_may_fail() {
+    load_with_refusals(&[]);
+}
+
+/// Their memory was left behind by a load that failed after they had been read.
+#[test]
+fn routes_of_the_registry_go_with_a_load_that_fails() {
+    load_with_refusals(&["10.77.0.0/16 127.0.0.0/16", "10.88.0.0/16 127.1.0.0/16"]);
+}
+
+fn load_with_refusals(routes: &[&str]) {
     let mut failures = 0;
     for nth in 0.. {
         let machine = Machine::new();
+        machine.set_parameter("sanwsk", "Routes", Value::List(routes.iter().map(|&route| route.to_owned()).collect()));
         machine.fail_allocation(nth);
         let loaded = machine.load(image(), "sanwsk");
         let failed = machine.allocation_has_failed();

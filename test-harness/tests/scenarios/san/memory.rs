@@ -126,10 +126,14 @@ fn a_refused_slice_takes_no_memory_however_long_it_claims_to_be() {
     let region = connector.endpoint.register(Memory::new(16), MemoryRights::BOTH).expect("registers");
     let (id, key) = (connector.endpoint.id(), region.key());
     for code in TRANSFERS {
+        // What the session still has to do beside it allocates, too.
         let allocations = |length| {
-            let before = bed.machine.allocations();
-            assert_eq!(transfer(&provider, code, id, (key, 16, length)), NtStatus::ACCESS_VIOLATION);
-            bed.machine.allocations() - before
+            let counts = (0..8).map(|_| {
+                let before = bed.machine.allocations();
+                assert_eq!(transfer(&provider, code, id, (key, 16, length)), NtStatus::ACCESS_VIOLATION);
+                bed.machine.allocations() - before
+            });
+            counts.min()
         };
         assert_eq!(allocations(u32::MAX), allocations(1), "{code:?}");
     }
