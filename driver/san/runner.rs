@@ -36,7 +36,21 @@ impl Inner {
                 self.close_wanted = false;
                 return Some(Work::Close);
             }
-            SetupCall::None | SetupCall::Out(_) => {}
+            // The machine of an arrived connection does not wait for this, and what it wants may take the same IRP.
+            SetupCall::Out(Step::SendAtOnce { connecting: false }) => {
+                self.apply_changes();
+                return None;
+            }
+            SetupCall::None
+            | SetupCall::Out(
+                Step::Socket(..)
+                | Step::Bind(_)
+                | Step::Abandon(..)
+                | Step::Connect(_)
+                | Step::Arrived
+                | Step::SendAtOnce { connecting: true }
+                | Step::Disconnect,
+            ) => {}
         }
         let action = self.machine.next_action();
         self.apply_changes();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::irql::called;
+use super::shared_data;
 use super::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS, STATUS_TIMEOUT};
 use super::types::{
     APC_LEVEL, DISPATCH_LEVEL, DISPATCHER_HEADER, EVENT_NOTIFICATION_OBJECT, EVENT_SYNCHRONIZATION_OBJECT, HIGH_LEVEL,
@@ -170,7 +171,12 @@ impl Dispatcher {
     /// Waits on a machine's thread. A machine that stops ends the wait by leaving the driver.
     fn wait(&self, objects: Vec<usize>, all: bool, deadline: Option<Instant>) -> NTSTATUS {
         match self.wait_or_stop(objects, all, deadline) {
-            Outcome::Done(status) => status,
+            Outcome::Done(status) => {
+                if status == STATUS_TIMEOUT {
+                    shared_data::tick();
+                }
+                status
+            }
             Outcome::Stopped => escape(),
         }
     }

@@ -8,6 +8,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::time::{TIME_INCREMENT, interrupt_time, system_time};
 use super::types::PAGE_SIZE;
 use crate::image::frame::SIGNAL_ORDER;
@@ -41,7 +43,10 @@ fn put_time(page: usize, offset: usize, time: u64) {
     put(page, offset + 4, (time >> 32) as u32);
 }
 
+/// One at a time, so that no older time overwrites a newer one.
 fn refresh(page: usize) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock();
     let interrupt_time = interrupt_time().cast_unsigned();
     put_time(page, INTERRUPT_TIME, interrupt_time);
     put_time(page, SYSTEM_TIME, system_time().cast_unsigned());
@@ -70,6 +75,13 @@ fn page() -> Option<usize> {
         clock.ok().map(|_| page)
     });
     made.as_ref().map(Mapping::base)
+}
+
+/// A time is up for somebody. On Windows the clock's interrupt finds that out, and has brought the page up to date before.
+pub(crate) fn tick() {
+    if let Some(page) = page() {
+        refresh(page);
+    }
 }
 
 /// Makes the page, before a driver can ask for it in a signal handler.

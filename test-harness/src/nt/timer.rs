@@ -16,6 +16,7 @@ use super::dpc;
 use super::irql::called;
 use super::pool::{self, Owner};
 use super::process::start_system_thread;
+use super::shared_data;
 use super::types::{
     APC_LEVEL, DISPATCH_LEVEL, KDPC, KTIMER, PVOID, TIMER_NOTIFICATION_OBJECT, TIMER_SYNCHRONIZATION_OBJECT,
 };
@@ -123,6 +124,7 @@ impl Timers {
     }
 
     fn expire(&self, address: usize) {
+        shared_data::tick();
         let mut state = self.state.lock();
         if state.armed.get(&address).is_none_or(|(due, _)| *due > simulation::now()) {
             return; // cancelled or set anew meanwhile

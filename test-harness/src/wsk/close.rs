@@ -21,7 +21,7 @@ pub(super) extern "win64" fn WskCloseSocket(socket: *mut WSK_SOCKET, irp: *mut I
     wsk.sockets.lock().remove(&socket.address);
     let mut state = socket.state.lock();
     // One that is being indicated is not the client's yet.
-    let kept = state.kept.len() - usize::from(state.is_indicating());
+    let kept = state.kept.iter().filter(|kept| state.indicated != Some(**kept)).count();
     if kept != 0 {
         drop(state);
         violate(Rule::Wsk(25), format!("WskCloseSocket while the client keeps {kept} indications"));

@@ -161,10 +161,14 @@ impl Socket {
         }
         let first =
             datagrams.iter().rev().fold(std::ptr::null_mut(), |next, (from, datagram)| indicate(datagram, from, next));
-        // Filed before the call: the client may release it there.
-        self.state.lock().kept.push(first as usize);
+        self.begin_indication(first as usize);
         let context = callbacks.context as PVOID;
-        let status = callout_at_dispatch("WskReceiveFromEvent", || routine(context, WSK_FLAG_AT_DISPATCH_LEVEL, first));
+        let mut is_back = false;
+        let status = callout_at_dispatch("WskReceiveFromEvent", || {
+            let status = routine(context, WSK_FLAG_AT_DISPATCH_LEVEL, first);
+            is_back = self.end_indication(first as usize, status);
+            status
+        });
         match status {
             STATUS_PENDING => return self.pump(wsk),
             STATUS_SUCCESS => {}
@@ -177,7 +181,7 @@ impl Socket {
             }
             other => violate_returned(Rule::Wsk(25), format!("WskReceiveFromEvent returned {}", name(other))),
         }
-        if self.forget_indication(first as usize) {
+        if is_back {
             free(first);
         }
         self.pump(wsk);

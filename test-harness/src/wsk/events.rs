@@ -246,10 +246,12 @@ impl Socket {
         let block = indicate(&bytes);
         let mut accepted = count;
         let context = callbacks.context as PVOID;
-        // Filed before the call: the client may release it there.
-        self.state.lock().kept.push(block as usize);
+        self.begin_indication(block as usize);
+        let mut is_back = false;
         let status = callout_at_dispatch("WskReceiveEvent", || {
-            routine(context, WSK_FLAG_AT_DISPATCH_LEVEL, block.cast(), count, &raw mut accepted)
+            let status = routine(context, WSK_FLAG_AT_DISPATCH_LEVEL, block.cast(), count, &raw mut accepted);
+            is_back = self.end_indication(block as usize, status);
+            status
         });
         let taken = match status {
             STATUS_PENDING => return self.pump(wsk),
@@ -257,8 +259,9 @@ impl Socket {
             STATUS_DATA_NOT_ACCEPTED => 0,
             other => violate_returned(Rule::Wsk(25), format!("WskReceiveEvent returned {}", name(other))),
         };
-        self.forget_indication(block as usize);
-        pool::free(kernel(), block, TAG);
+        if is_back {
+            pool::free(kernel(), block, TAG);
+        }
         {
             let mut state = self.state.lock();
             if taken < count {
@@ -277,6 +280,20 @@ impl Socket {
             let abortive = matches!(state.phase, Phase::Failed(_));
             state.actions.push_back(super::socket::Action::Call(Event::Disconnect { abortive }));
         }
+    }
+
+    /// Filed before the callback is called, as the client may release it there.
+    pub(super) fn begin_indication(&self, block: usize) {
+        let mut state = self.state.lock();
+        state.kept.push(block);
+        state.indicated = Some(block);
+    }
+
+    /// The callback has returned, and nobody below DISPATCH_LEVEL can know that yet. Whether the indication is back: it is the
+    /// client's after STATUS_PENDING, and gone if the client has released it.
+    pub(super) fn end_indication(&self, block: usize, status: NTSTATUS) -> bool {
+        self.state.lock().indicated = None;
+        status != STATUS_PENDING && self.forget_indication(block)
     }
 
     pub(super) fn forget_indication(&self, block: usize) -> bool {

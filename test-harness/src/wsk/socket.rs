@@ -122,6 +122,8 @@ pub(super) struct State {
     pub(super) send_to: Option<SocketAddr>,
     /// Indications that the client keeps.
     pub(super) kept: Vec<usize>,
+    /// That which a callback is being shown: it decides whose it is.
+    pub(super) indicated: Option<usize>,
     pub(super) actions: VecDeque<Action>,
     /// Operations that their cancel routines are about to complete.
     cancelling: usize,
@@ -193,6 +195,7 @@ impl Socket {
             waiting: VecDeque::new(),
             send_to: None,
             kept: Vec::new(),
+            indicated: None,
             actions: VecDeque::new(),
             cancelling: 0,
             close: None,
@@ -411,12 +414,6 @@ impl State {
         for operation in operations {
             self.finish(wsk, operation.ends(status));
         }
-    }
-
-    /// Whether WskReceiveEvent or WskReceiveFromEvent runs with an indication that it has not released.
-    pub(super) fn is_indicating(&self) -> bool {
-        let receiving = wsk_bindings::WSK_EVENT_RECEIVE | wsk_bindings::WSK_EVENT_RECEIVE_FROM;
-        self.running & receiving != 0 && !self.kept.is_empty()
     }
 
     pub(super) fn is_enabled(&self, event: u32) -> bool {

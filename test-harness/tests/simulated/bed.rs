@@ -80,7 +80,8 @@ impl Host {
         let attachment = network.attach(&[ip, v6]);
         let machine = builder.name(&format!("machine {number}")).workers(2).build();
         assert!(machine.network().attach(attachment.clone()));
-        machine.network().set_completions(Completions::Mixed, number.into());
+        let seed = simulation::seed().unwrap_or_default() ^ u64::from(number);
+        machine.network().set_completions(Completions::Mixed, seed);
         machine.network().set_ready(ready);
         let driver = machine.load(image(), "sanwsk").expect("the driver loads");
         let process = Arc::new(machine.process());

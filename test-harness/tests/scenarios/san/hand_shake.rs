@@ -69,6 +69,31 @@ fn a_peer_of_another_version_is_told_so() {
     neighbours.bed.finish();
 }
 
+/// The disconnect took the IRP of an option that was still being set on the socket, where that took long: one run in several found it.
+#[test]
+fn a_refusal_waits_until_the_sockets_option_is_set() {
+    let neighbours = Neighbours::new();
+    let provider = neighbours.bed.open();
+    let (listener, _) = listening(&provider, 1);
+    let machine = &neighbours.bed.machine;
+    let refused = || {
+        let mut peer = WirePeer::connect(neighbours.native);
+        peer.send(&of_version(2));
+        assert_eq!(peer.expect_reject(), RejectReason::Version);
+        assert_eq!(peer.rest(), b"");
+    };
+    // Whichever thread makes a call is off the processor for a while, and with it the completion that it is about to bring: in the
+    // middle of some hundred calls, that of the option.
+    for call in 0..4 * 100 {
+        machine.preempt(call / 4);
+        refused();
+    }
+    machine.go_on();
+    quiet(&provider);
+    drop((listener, provider));
+    neighbours.bed.finish();
+}
+
 #[test]
 fn a_peer_may_ask_only_for_what_is_here_and_as_who_it_is() {
     let neighbours = Neighbours::new();
