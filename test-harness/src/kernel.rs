@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub(crate) struct Options {
     pub(crate) is_lenient: bool,
     /// Microsoft's `Wdf01000.sys`, to which clients of KMDF are bound; without it they get the framework that this crate has.
     pub(crate) kmdf: Option<PathBuf>,
+    /// Hosts that the machine knows by name.
+    pub(crate) hosts: Vec<(String, IpAddr)>,
 }
 
 /// One simulated kernel. Its threads find it through [`crate::thread::kernel`].

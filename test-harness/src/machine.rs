@@ -1,6 +1,7 @@
 //! A simulated Windows, from outside: its drivers, its options, what it has in use.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::kernel::{Kernel, Options};
 use crate::network::Backend;
 use crate::nt::etw::TraceSession;
 use crate::nt::io::driver::{self, Failure, Source};
+use crate::nt::notify;
 use crate::nt::pool::{Owner, PoolGuard, TagUse};
 use crate::nt::power;
 use crate::nt::process::{ProcessKind, start_system_thread};
@@ -88,6 +90,13 @@ impl Builder {
     #[must_use]
     pub fn parameter(mut self, service: &str, name: &str, value: Value) -> Self {
         self.values.push((format!(r"{}\Parameters", driver::service_key(service)), name.to_owned(), value));
+        self
+    }
+
+    /// A host that the machine's drivers find by its name; several addresses of one name come in this order.
+    #[must_use]
+    pub fn host(mut self, name: &str, address: IpAddr) -> Self {
+        self.options.hosts.push((name.to_owned(), address));
         self
     }
 
@@ -258,6 +267,7 @@ impl Machine {
             spin_lock_limit: SPIN_LOCK_LIMIT,
             is_lenient: false,
             kmdf: std::env::var_os(KMDF_VARIABLE).map(PathBuf::from),
+            hosts: Vec::new(),
         };
         Builder { options, values: Vec::new(), echo: false }
     }
@@ -400,6 +410,11 @@ impl Machine {
     pub fn process_of(&self, elevated: bool, wow64: bool) -> Process {
         let kind = ProcessKind::User { elevated, wow64 };
         let process = self.kernel.processes.create(&self.kernel, kind).expect("pool for a process object");
+        if notify::of_processes(&self.kernel) {
+            let new = process.clone();
+            // A machine that stops meanwhile says why itself.
+            let _ = self.on_system_thread(move |kernel| notify::process(kernel, &new, true));
+        }
         Process::new(&self.kernel, process)
     }
 

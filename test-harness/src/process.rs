@@ -13,13 +13,12 @@ use crate::kernel::Kernel;
 use crate::machine::IoStatus;
 use crate::nt::io::request::{self, Buffer};
 use crate::nt::mdl::Access;
-use crate::nt::object;
-use crate::nt::process;
 use crate::nt::status::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STATUS_NOT_FOUND, STATUS_PROCESS_IS_TERMINATING,
     STATUS_SYSTEM_SHUTDOWN,
 };
 use crate::nt::types::{ACCESS_MASK, EVENT_ALL_ACCESS, NTSTATUS};
+use crate::nt::{notify, object, process};
 use crate::simulation::{self, Condvar};
 use crate::thread;
 use crate::violation::Rule;
@@ -391,6 +390,10 @@ impl Process {
         if !self.kernel.is_stopped() {
             let id = self.process.id;
             self.run_down(move |request| request.process == id, || self.inside.load(Ordering::SeqCst) == 0);
+            if notify::of_processes(&self.kernel) {
+                // A machine that stops meanwhile says why itself.
+                let _ = self.enter_to_end(|kernel| notify::process(kernel, &self.process, false));
+            }
             let handles = self.process.handles.lock().all();
             for handle in handles {
                 // The list is our own: the handle exists.

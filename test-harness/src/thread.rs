@@ -39,7 +39,8 @@ impl Irql {
 impl Current {
     /// Spin locks held.
     pub(crate) fn spin_locks(&self) -> usize {
-        self.locks.borrow().iter().filter(|held| held.kind == LockKind::Spin).count()
+        let spins = |held: &&Held| matches!(held.kind, LockKind::Spin | LockKind::Presentation);
+        self.locks.borrow().iter().filter(spins).count()
     }
 }
 

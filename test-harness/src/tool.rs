@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,6 +80,9 @@ enum Command {
         /// A registry value under the service's Parameters key, as Port=5000. What is no number is a line of a REG_MULTI_SZ.
         #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
         parameters: Vec<(String, String)>,
+        /// A host that the driver finds by its name, as example.com=127.0.0.1. No name service is asked.
+        #[arg(long = "host", value_name = "NAME=ADDRESS", value_parser = host)]
+        hosts: Vec<(String, IpAddr)>,
         /// Microsoft's Wdf01000.sys for KMDF drivers, in place of the harness' own framework; else what SANWSK_KMDF names.
         #[arg(long, value_name = "Wdf01000.sys", value_parser = existing_file)]
         kmdf: Option<PathBuf>,
@@ -115,15 +119,21 @@ fn parameter(text: &str) -> Result<(String, String), &'static str> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn host(text: &str) -> Result<(String, IpAddr), &'static str> {
+    let parts = text.split_once('=').and_then(|(name, address)| Some((name.to_owned(), address.parse().ok()?)));
+    parts.ok_or("give a name and an address, as example.com=127.0.0.1")
+}
+
 /// Runs the tool. `arguments` begin with the program's name. The exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, streams: sanctl::Streams<'_>) -> u8 {
     let outcome = match Command::try_parse_from(arguments) {
         Err(error) if error.use_stderr() => write!(streams.errors, "{}", error.render()).map(|()| sanctl::USAGE),
         Err(error) => write!(streams.output, "{}", error.render()).map(|()| sanctl::DONE),
-        Ok(Command::Run { file, name, trace, seconds, parameters, requests, open, strict, kmdf }) => {
+        Ok(Command::Run { file, name, trace, seconds, parameters, requests, open, strict, hosts, kmdf }) => {
             let name = name.unwrap_or_else(|| file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
             let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            let machine = builder(&name, &parameters, kmdf.as_deref()).lenient(!strict).build();
+            let builder = builder(&name, &parameters, kmdf.as_deref()).lenient(!strict);
+            let machine = hosts.iter().fold(builder, |builder, (name, address)| builder.host(name, *address)).build();
             let run = Run { file: &file, name: &name, time, trace, requests, open };
             run_driver(&machine, &run, streams.output).map(|clean| if clean { sanctl::DONE } else { sanctl::FAILED })
         }

@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use super::bind::{Client, client};
 use super::object::{self, Attributes, Kind, Object, expect_kind};
 use super::pnp::{self, Pnp, PnpInit};
+use super::presentation::{Scope, under};
 use super::request::{self, Owner, Purpose};
 use super::types::{
     HANDLE, WDF_FILEOBJECT_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfFileObjectCanBeOptional, WdfFileObjectNotRequired,
-    WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2,
+    WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2, WdfSynchronizationScopeNone,
 };
 use crate::guard::{callout, violate};
 use crate::nt::io::device::{
@@ -65,12 +66,16 @@ pub(crate) struct Device {
     name: Option<String>,
     file_config: Option<WDF_FILEOBJECT_CONFIG>,
     file_attributes: Attributes,
+    /// Whether callbacks of its files are made one at a time with those of the device.
+    serializes_files: bool,
     pub(super) request_attributes: Attributes,
     in_caller_context: Option<InCallerContext>,
     pub(super) default_queue: Mutex<Option<HANDLE>>,
     /// Queues of their own for the requests of a major function.
     dispatching: Mutex<BTreeMap<u8, HANDLE>>,
     links: Mutex<Vec<String>>,
+    /// The target below it, or 0.
+    pub(super) io_target: Mutex<HANDLE>,
     /// None of a control device.
     pub(super) pnp: Option<Pnp>,
 }
@@ -228,6 +233,9 @@ pub(crate) extern "win64" fn WdfDeviceInitSetFileObjectConfig(
     let init = init(pointer);
     init.file_config = Some(config);
     init.file_attributes = Attributes::read(attributes);
+    if attributes.is_null() {
+        init.file_attributes.synchronization_scope = WdfSynchronizationScopeNone;
+    }
 }
 
 pub(crate) extern "win64" fn WdfDeviceInitSetRequestAttributes(
@@ -248,6 +256,24 @@ pub(crate) extern "win64" fn WdfDeviceInitSetIoInCallerContextCallback(
     init(pointer).in_caller_context = callback;
 }
 
+/// Whether callbacks of a new device's files are made under its lock.
+///
+/// # Errors
+/// STATUS_INVALID_DEVICE_REQUEST for the scope of a queue, and for a device whose callbacks are not made at PASSIVE_LEVEL, which
+/// those of files always are.
+fn serializes_files(asked: &DeviceInit, attributes: &Attributes) -> Result<bool, NTSTATUS> {
+    if asked.file_config.is_none() {
+        return Ok(false);
+    }
+    let driver = object::find(asked.client.driver());
+    let (passive, scope) = object::constraints(attributes, Some(&driver));
+    match Scope::of(asked.file_attributes.synchronization_scope, scope) {
+        Scope::None => Ok(false),
+        Scope::Device if passive => Ok(true),
+        Scope::Device | Scope::Queue => Err(STATUS_INVALID_DEVICE_REQUEST),
+    }
+}
+
 pub(crate) extern "win64" fn WdfDeviceCreate(
     _globals: usize,
     pointer: *mut *mut DeviceInit,
@@ -261,6 +287,10 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
     if attributes.parent != 0 {
         return crate::nt::status::STATUS_WDF_PARENT_ASSIGNMENT_NOT_ALLOWED;
     }
+    let serializes_files = match serializes_files(asked, &attributes) {
+        Ok(serializes) => serializes,
+        Err(status) => return status,
+    };
     let name = asked.name.as_deref().map(unicode);
     let created = Cell::new(ptr::null_mut());
     let driver = crate::nt::io::driver_object(client.driver_object);
@@ -296,11 +326,13 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
         name: asked.name.clone(),
         file_config: asked.file_config,
         file_attributes: asked.file_attributes,
+        serializes_files,
         request_attributes: asked.request_attributes,
         in_caller_context: asked.in_caller_context,
         default_queue: Mutex::new(None),
         dispatching: Mutex::default(),
         links: Mutex::default(),
+        io_target: Mutex::new(0),
         pnp: asked.pnp.as_ref().map(|pnp| pnp.attach(wdm)),
     };
     let lower = device.pnp.as_ref().map(Pnp::lower);
@@ -483,7 +515,7 @@ pub(super) extern "win64" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) ->
             if let Some(file) = device.file(file)
                 && let Some(callback) = device.file_config.and_then(|config| config.EvtFileCleanup)
             {
-                callout("EvtFileCleanup", || callback(file.handle));
+                file_callback(&object, "EvtFileCleanup", || callback(file.handle));
             }
             super::queue::flush_file(&object, file);
             complete(irp, STATUS_SUCCESS)
@@ -491,7 +523,7 @@ pub(super) extern "win64" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) ->
         IRP_MJ_CLOSE => {
             if let Some(open) = device.file(file) {
                 if let Some(callback) = device.file_config.and_then(|config| config.EvtFileClose) {
-                    callout("EvtFileClose", || callback(open.handle));
+                    file_callback(&object, "EvtFileClose", || callback(open.handle));
                 }
                 device.end_file(&open, file);
             }
@@ -505,6 +537,12 @@ pub(super) extern "win64" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) ->
             Some(_) | None => complete(irp, STATUS_INVALID_DEVICE_REQUEST),
         },
     }
+}
+
+/// Calls the driver for a file of the device.
+fn file_callback<R>(object: &Object, routine: &'static str, body: impl FnOnce() -> R) -> R {
+    let lock = object.presentation.as_deref().filter(|_| expect_kind!(object, Device).serializes_files);
+    under(lock, routine, body)
 }
 
 fn is_of_pnp(irp: &IRP) -> bool {
@@ -527,7 +565,7 @@ fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJE
     irp.mark_pending();
     match request::create(object, irp, Purpose::Create) {
         Ok(request) => {
-            callout("EvtDeviceFileCreate", || callback(object.handle, request.handle, opened.handle));
+            file_callback(object, "EvtDeviceFileCreate", || callback(object.handle, request.handle, opened.handle));
         }
         Err(status) => {
             device.end_file(&opened, file);

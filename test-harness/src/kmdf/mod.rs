@@ -9,12 +9,17 @@
 mod bind;
 mod device;
 mod driver;
+mod format;
 mod object;
 mod pnp;
 mod power;
+mod presentation;
 mod queue;
+mod registry;
 mod request;
+mod send;
 mod support;
+mod target;
 mod types;
 mod values;
 
@@ -88,9 +93,12 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
     FUNCTIONS.get_or_init(|| {
         table! {
             driver: WdfDriverCreate WdfDriverWdmGetDriverObject WdfWdmDriverGetWdfDriverHandle
-                WdfDriverOpenParametersRegistryKey WdfDriverRetrieveVersionString WdfDriverIsVersionAvailable
-                WdfDriverGetRegistryPath WdfRegistryClose WdfRegistryQueryULong
-                WdfRegistryQueryValue;
+                WdfDriverRetrieveVersionString WdfDriverIsVersionAvailable WdfDriverGetRegistryPath;
+            registry: WdfDriverOpenParametersRegistryKey WdfRegistryOpenKey WdfRegistryCreateKey WdfRegistryClose
+                WdfRegistryWdmGetHandle WdfRegistryRemoveKey WdfRegistryRemoveValue WdfRegistryQueryValue
+                WdfRegistryQueryMemory WdfRegistryQueryMultiString WdfRegistryQueryUnicodeString WdfRegistryQueryString
+                WdfRegistryQueryULong WdfRegistryAssignValue WdfRegistryAssignMemory WdfRegistryAssignMultiString
+                WdfRegistryAssignUnicodeString WdfRegistryAssignString WdfRegistryAssignULong;
             object: WdfObjectGetTypedContextWorker WdfObjectAllocateContext WdfObjectContextGetObject
                 WdfObjectReferenceActual WdfObjectDereferenceActual WdfObjectCreate WdfObjectDelete;
             device: WdfControlDeviceInitAllocate WdfDeviceInitFree WdfDeviceInitAssignName WdfDeviceInitAssignSDDLString
@@ -100,22 +108,34 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfDeviceCreateSymbolicLink WdfDeviceWdmGetDeviceObject WdfWdmDeviceGetWdfDeviceHandle
                 WdfDeviceGetDriver WdfDeviceGetDefaultQueue WdfFileObjectGetDevice WdfFileObjectWdmGetFileObject WdfFileObjectGetFileName
                 WdfDeviceEnqueueRequest WdfDeviceConfigureRequestDispatching;
+            presentation: WdfObjectAcquireLock WdfObjectReleaseLock;
             queue: WdfIoQueueCreate WdfIoQueueGetDevice WdfIoQueueGetState WdfIoQueueStart WdfIoQueueStop
                 WdfIoQueueStopSynchronously WdfIoQueueDrain WdfIoQueueDrainSynchronously WdfIoQueuePurge
                 WdfIoQueuePurgeSynchronously WdfIoQueueReadyNotify WdfIoQueueRetrieveNextRequest WdfIoQueueRetrieveRequestByFileObject
-                WdfRequestForwardToIoQueue WdfRequestRequeue WdfRequestStopAcknowledge;
+                WdfIoQueueFindRequest WdfIoQueueRetrieveFoundRequest WdfRequestForwardToIoQueue WdfRequestRequeue WdfRequestStopAcknowledge;
             request: WdfRequestRetrieveUnsafeUserInputBuffer WdfRequestRetrieveUnsafeUserOutputBuffer
                 WdfRequestRetrieveInputBuffer WdfRequestRetrieveOutputBuffer WdfRequestRetrieveInputWdmMdl
                 WdfRequestRetrieveOutputWdmMdl WdfRequestRetrieveInputMemory WdfRequestRetrieveOutputMemory
+                WdfRequestProbeAndLockUserBufferForRead WdfRequestProbeAndLockUserBufferForWrite
                 WdfRequestGetParameters WdfRequestGetFileObject WdfRequestGetIoQueue
                 WdfRequestWdmGetIrp WdfRequestGetRequestorMode WdfRequestIsFrom32BitProcess WdfRequestGetStatus
                 WdfRequestSetInformation WdfRequestGetInformation WdfRequestIsCanceled WdfRequestMarkCancelable
                 WdfRequestMarkCancelableEx WdfRequestUnmarkCancelable WdfRequestComplete
                 WdfRequestCompleteWithInformation WdfRequestCompleteWithPriorityBoost;
+            target: WdfDeviceGetIoTarget WdfIoTargetCreate WdfIoTargetOpen WdfIoTargetClose WdfIoTargetCloseForQueryRemove
+                WdfIoTargetStart WdfIoTargetStop WdfIoTargetPurge WdfIoTargetGetState WdfIoTargetGetDevice
+                WdfIoTargetWdmGetTargetDeviceObject WdfIoTargetWdmGetTargetFileObject WdfIoTargetWdmGetTargetFileHandle;
+            format: WdfIoTargetFormatRequestForRead WdfIoTargetFormatRequestForWrite WdfIoTargetFormatRequestForIoctl
+                WdfIoTargetFormatRequestForInternalIoctl WdfIoTargetFormatRequestForInternalIoctlOthers
+                WdfRequestFormatRequestUsingCurrentType;
+            send: WdfRequestSetCompletionRoutine WdfRequestGetCompletionParams
+                WdfRequestCancelSentRequest WdfRequestSend WdfRequestCreate WdfRequestReuse WdfRequestChangeTarget
+                WdfIoTargetSendReadSynchronously WdfIoTargetSendWriteSynchronously WdfIoTargetSendIoctlSynchronously
+                WdfIoTargetSendInternalIoctlSynchronously;
             support: WdfWorkItemCreate WdfWorkItemEnqueue WdfWorkItemFlush WdfWorkItemGetParentObject WdfTimerCreate
                 WdfTimerStart WdfTimerStop WdfTimerGetParentObject WdfSpinLockCreate WdfSpinLockAcquire
                 WdfSpinLockRelease WdfWaitLockCreate WdfWaitLockAcquire WdfWaitLockRelease WdfMemoryCreate
-                WdfMemoryCreatePreallocated WdfMemoryGetBuffer;
+                WdfMemoryCreatePreallocated WdfMemoryGetBuffer WdfLookasideListCreate WdfMemoryCreateFromLookaside;
             values: WdfStringCreate WdfStringGetUnicodeString WdfCollectionCreate WdfCollectionGetCount WdfCollectionAdd
                 WdfCollectionRemove WdfCollectionRemoveItem WdfCollectionGetItem WdfCollectionGetFirstItem
                 WdfCollectionGetLastItem WdfMemoryCopyToBuffer WdfMemoryCopyFromBuffer WdfMemoryAssignBuffer WdfDpcCreate

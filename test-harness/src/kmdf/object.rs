@@ -9,9 +9,11 @@ use parking_lot::Mutex;
 
 use super::bind::Client;
 use super::device::{Device, File};
+use super::presentation::{PresentationLock, Scope};
 use super::queue::Queue;
 use super::request::Request;
-use super::support::{Memory, Timer, WaitLock, WorkItem};
+use super::support::{Lookaside, Memory, Timer, WaitLock, WorkItem};
+use super::target::Target;
 use super::types::{
     HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WdfExecutionLevelDispatch,
     WdfExecutionLevelInheritFromParent, WdfExecutionLevelPassive, WdfSynchronizationScopeInheritFromParent,
@@ -23,9 +25,9 @@ use crate::image::unwind::{Site, known, site};
 use crate::nt::irql::called;
 use crate::nt::pool::{self, ExFreePoolWithTag, Owner};
 use crate::nt::status::{
-    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_NAME_EXISTS, STATUS_SUCCESS,
-    STATUS_WDF_EXECUTION_LEVEL_INVALID, STATUS_WDF_OBJECT_ATTRIBUTES_INVALID, STATUS_WDF_PARENT_NOT_SPECIFIED,
-    STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID,
+    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_EXISTS,
+    STATUS_SUCCESS, STATUS_WDF_EXECUTION_LEVEL_INVALID, STATUS_WDF_OBJECT_ATTRIBUTES_INVALID,
+    STATUS_WDF_PARENT_NOT_SPECIFIED, STATUS_WDF_SYNCHRONIZATION_SCOPE_INVALID,
 };
 use crate::nt::types::{DISPATCH_LEVEL, HIGH_LEVEL, KSPIN_LOCK, NTSTATUS, PVOID};
 use crate::thread::{current, kernel};
@@ -43,6 +45,8 @@ pub(crate) enum Kind {
     SpinLock(Box<KSPIN_LOCK>, AtomicUsize),
     WaitLock(WaitLock),
     Memory(Memory),
+    Lookaside(Lookaside),
+    Target(Target),
     Key(usize),
     Text(Text),
     Collection(Collection),
@@ -77,6 +81,8 @@ impl Kind {
             Kind::SpinLock(..) => "WDFSPINLOCK",
             Kind::WaitLock(_) => "WDFWAITLOCK",
             Kind::Memory(_) => "WDFMEMORY",
+            Kind::Lookaside(_) => "WDFLOOKASIDE",
+            Kind::Target(_) => "WDFIOTARGET",
             Kind::Key(_) => "WDFKEY",
             Kind::Text(_) => "WDFSTRING",
             Kind::Collection(_) => "WDFCOLLECTION",
@@ -101,6 +107,10 @@ pub(crate) struct Object {
     pub(crate) parent: HANDLE,
     /// Whether callbacks of this object and its children are made at PASSIVE_LEVEL only.
     pub(crate) passive: bool,
+    /// Which of its callbacks are made one at a time.
+    pub(super) scope: Scope,
+    /// A device's lock, or a queue's: that of its device if they share one.
+    pub(super) presentation: Option<Arc<PresentationLock>>,
     /// In the order of their creation, which is that of their handles.
     children: Mutex<BTreeSet<HANDLE>>,
     spaces: Mutex<Vec<Space>>,
@@ -189,7 +199,7 @@ pub(crate) struct Attributes {
     cleanup: Option<PFN_OBJECT>,
     destroy: Option<PFN_OBJECT>,
     pub(crate) execution_level: u32,
-    synchronization_scope: u32,
+    pub(super) synchronization_scope: u32,
     pub(crate) parent: HANDLE,
     size_override: usize,
     type_info: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
@@ -251,10 +261,35 @@ impl Attributes {
     }
 }
 
+/// At which level an object's callbacks are made, and which of them one at a time.
+pub(super) fn constraints(attributes: &Attributes, parent: Option<&Object>) -> (bool, Scope) {
+    let passive = match attributes.execution_level {
+        WdfExecutionLevelPassive => true,
+        WdfExecutionLevelInheritFromParent => parent.is_some_and(|parent| parent.passive),
+        _ => false,
+    };
+    (passive, Scope::of(attributes.synchronization_scope, parent.map_or(Scope::None, |parent| parent.scope)))
+}
+
+/// The presentation lock of a new object. A device has one, and a queue, whether it is asked for or not.
+fn presentation_lock(
+    kind: &Kind,
+    (passive, scope): (bool, Scope),
+    parent: Option<&Object>,
+) -> Result<Option<Arc<PresentationLock>>, NTSTATUS> {
+    match (kind, scope, parent) {
+        (Kind::Queue(_), Scope::Device, Some(device)) if device.passive == passive => Ok(device.presentation.clone()),
+        (Kind::Queue(_), Scope::Device, _) => Err(STATUS_INVALID_PARAMETER),
+        (Kind::Device(_) | Kind::Queue(_), ..) => Ok(Some(Arc::new(PresentationLock::new(passive)))),
+        _ => Ok(None),
+    }
+}
+
 /// Makes an object. `parent` holds where the attributes name none.
 ///
 /// # Errors
-/// STATUS_INSUFFICIENT_RESOURCES, and what attributes that do not suit the kind end with.
+/// STATUS_INSUFFICIENT_RESOURCES; what attributes that do not suit the kind end with; STATUS_INVALID_PARAMETER for a queue that is to
+/// share its device's lock, but not its level.
 pub(crate) fn create(
     client: &Arc<Client>,
     kind: Kind,
@@ -268,17 +303,16 @@ pub(crate) fn create(
     let framework = objects();
     let parent = if attributes.parent == 0 { parent } else { attributes.parent };
     let parent_object = (parent != 0).then(|| find(parent));
-    let passive = match attributes.execution_level {
-        WdfExecutionLevelPassive => true,
-        WdfExecutionLevelInheritFromParent => parent_object.as_ref().is_some_and(|parent| parent.passive),
-        _ => false,
-    };
+    let (passive, scope) = constraints(attributes, parent_object.as_deref());
+    let presentation = presentation_lock(&kind, (passive, scope), parent_object.as_deref())?;
     let object = Arc::new(Object {
         handle: framework.objects.next.fetch_add(16, Ordering::Relaxed),
         kind,
         client: client.clone(),
         parent,
         passive,
+        scope,
+        presentation,
         children: Mutex::default(),
         spaces: Mutex::default(),
         cleanup: Mutex::new(attributes.cleanup.into_iter().collect()),
@@ -528,6 +562,7 @@ pub(crate) extern "win64" fn WdfObjectDelete(_globals: usize, handle: HANDLE) {
     called("WdfObjectDelete", DISPATCH_LEVEL);
     let object = find(handle);
     match &object.kind {
+        Kind::Request(request) if request.is_drivers_own() => delete(&object),
         Kind::Driver | Kind::File(_) | Kind::Request(_) => {
             violate(Rule::Framework, format!("WdfObjectDelete: the framework itself deletes a {}", object.kind.name()))
         }

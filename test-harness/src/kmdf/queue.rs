@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,23 +13,25 @@ use super::bind::client;
 use super::device::Device;
 use super::object::{self, Attributes, Kind, Object, create_into, expect_kind};
 use super::pnp::Pnp;
+use super::presentation::defer;
 use super::request::{self, Owner, Request};
 use super::types::{
-    HANDLE, PFN_IO_DEFAULT, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfIoQueueDispatchManual,
-    WdfIoQueueDispatchParallel, WdfIoQueueDispatchSequential,
+    HANDLE, PFN_IO_DEFAULT, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES, WDF_REQUEST_PARAMETERS,
+    WdfIoQueueDispatchManual, WdfIoQueueDispatchParallel, WdfIoQueueDispatchSequential,
 };
-use crate::guard::{callout, violate};
+use crate::guard::violate;
 use crate::nt::irql::called;
 use crate::nt::status::{
     STATUS_CANCELLED, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
-    STATUS_NO_MORE_ENTRIES, STATUS_NOT_FOUND, STATUS_SUCCESS, STATUS_WDF_BUSY, STATUS_WDF_PAUSED,
+    STATUS_INVALID_PARAMETER_4, STATUS_NO_MORE_ENTRIES, STATUS_NOT_FOUND, STATUS_SUCCESS, STATUS_WDF_BUSY,
+    STATUS_WDF_PAUSED,
 };
 use crate::nt::types::{
     DISPATCH_LEVEL, FILE_OBJECT, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE,
     NTSTATUS, PASSIVE_LEVEL,
 };
 use crate::simulation::Condvar;
-use crate::thread::{current, kernel};
+use crate::thread::kernel;
 use crate::violation::Rule;
 
 /// How a queue presents requests.
@@ -87,6 +90,13 @@ pub(crate) struct Queue {
 impl Queue {
     pub(super) fn is_default(&self) -> bool {
         self.default
+    }
+
+    /// Whether the framework completes the request in the driver's place: a transfer of nothing.
+    fn skips(&self, request: &Request) -> bool {
+        let location = request.irp().current();
+        let transfers = matches!(location.MajorFunction.get(), IRP_MJ_READ | IRP_MJ_WRITE);
+        transfers && location.Parameters.read_write().Length == 0 && self.config.AllowZeroLengthRequests == 0
     }
 }
 
@@ -206,7 +216,7 @@ fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
         return Ok(());
     }
     if let Some((callback, context)) = ready {
-        callout("EvtIoQueueState", || callback(object.handle, context));
+        event(object, callback, context);
     }
     pump(object);
     Ok(())
@@ -264,18 +274,12 @@ fn pump(object: &Arc<Object>) {
     if queue.state.lock().waiting.is_empty() {
         return;
     }
-    if object.passive && current().irql.get() > PASSIVE_LEVEL {
-        let (kernel, handle) = (&current().kernel, object.handle);
-        kernel.workers.queue(kernel, move || {
-            if let Some(object) = object::try_find(handle) {
-                pump(&object);
-            }
-        });
-        return;
-    }
     let nested = queue.dispatching == Dispatching::Sequential && PUMPING.with_borrow(|on| on.contains(&object.handle));
     if nested {
         return;
+    }
+    if object.must_defer() {
+        return defer(object, pump);
     }
     PUMPING.with_borrow_mut(|on| on.push(object.handle));
     while let Some(request) = next(queue, |_| true, false) {
@@ -334,7 +338,7 @@ pub(super) fn power_up(device: &Arc<Object>) {
             if let Some(callback) = queue.config.EvtIoResume
                 && let Some(request) = object::try_find(request)
             {
-                callout("EvtIoResume", || callback(object.handle, request.handle));
+                object.callback("EvtIoResume", || callback(object.handle, request.handle));
             }
         }
         pump(&object);
@@ -348,7 +352,7 @@ pub(super) fn power_down(device: &Arc<Object>, how: Stop) {
         queue.state.lock().powered = false;
         if let Some(callback) = queue.config.EvtIoStop {
             for request in presented(device, &object) {
-                callout("EvtIoStop", || callback(object.handle, request.handle, how.action()));
+                object.callback("EvtIoStop", || callback(object.handle, request.handle, how.action()));
             }
         }
         let mut state = queue.state.lock();
@@ -395,27 +399,25 @@ fn present(object: &Arc<Object>, queue: &Queue, request: &Arc<Object>) {
     let (output, input, code) =
         (control.OutputBufferLength as usize, control.InputBufferLength as usize, control.IoControlCode);
     let id = request.handle;
-    let zero_length =
-        |major| matches!(major, IRP_MJ_READ | IRP_MJ_WRITE) && length == 0 && config.AllowZeroLengthRequests == 0;
     let major = location.MajorFunction.get();
-    if zero_length(major) {
+    if queue.skips(expect_kind!(request, Request)) {
         return request::complete(request, STATUS_SUCCESS, Some(0));
     }
     match (major, config) {
         (IRP_MJ_READ, WDF_IO_QUEUE_CONFIG { EvtIoRead: Some(callback), .. }) => {
-            callout("EvtIoRead", || callback(handle, id, length));
+            object.callback("EvtIoRead", || callback(handle, id, length));
         }
         (IRP_MJ_WRITE, WDF_IO_QUEUE_CONFIG { EvtIoWrite: Some(callback), .. }) => {
-            callout("EvtIoWrite", || callback(handle, id, length));
+            object.callback("EvtIoWrite", || callback(handle, id, length));
         }
         (IRP_MJ_DEVICE_CONTROL, WDF_IO_QUEUE_CONFIG { EvtIoDeviceControl: Some(callback), .. }) => {
-            callout("EvtIoDeviceControl", || callback(handle, id, output, input, code));
+            object.callback("EvtIoDeviceControl", || callback(handle, id, output, input, code));
         }
         (IRP_MJ_INTERNAL_DEVICE_CONTROL, WDF_IO_QUEUE_CONFIG { EvtIoInternalDeviceControl: Some(callback), .. }) => {
-            callout("EvtIoInternalDeviceControl", || callback(handle, id, output, input, code));
+            object.callback("EvtIoInternalDeviceControl", || callback(handle, id, output, input, code));
         }
         (_, WDF_IO_QUEUE_CONFIG { EvtIoDefault: Some(callback), .. }) => {
-            callout("EvtIoDefault", || callback(handle, id));
+            object.callback("EvtIoDefault", || callback(handle, id));
         }
         _ => request::complete(request, STATUS_INVALID_DEVICE_REQUEST, Some(0)),
     }
@@ -426,12 +428,20 @@ pub(super) fn completed(handle: HANDLE, request: HANDLE) {
     let Some(object) = object::try_find(handle) else { return };
     let Kind::Queue(queue) = &object.kind else { return };
     queue.state.lock().kept.remove(&request);
-    left(queue, handle);
+    left(queue, &object);
     pump(&object);
 }
 
+/// Tells the driver of a change of the queue.
+fn event(object: &Arc<Object>, callback: PFN_IO_DEFAULT, context: HANDLE) {
+    if object.must_defer() {
+        return defer(object, move |object| event(object, callback, context));
+    }
+    object.callback("EvtIoQueueState", || callback(object.handle, context));
+}
+
 /// One request fewer is presented.
-fn left(queue: &Queue, handle: HANDLE) {
+fn left(queue: &Queue, object: &Arc<Object>) {
     let idle = {
         let mut state = queue.state.lock();
         state.presented = state.presented.saturating_sub(1);
@@ -443,7 +453,7 @@ fn left(queue: &Queue, handle: HANDLE) {
         }
     };
     if let Some((callback, context)) = idle {
-        callout("EvtIoQueueState", || callback(handle, context));
+        event(object, callback, context);
     }
 }
 
@@ -458,7 +468,7 @@ pub(super) fn cancelled_in_queue(object: &Arc<Object>, request: &Request) {
     match queue.config.EvtIoCanceledOnQueue {
         Some(callback) if request.was_presented() => {
             request.set_owner(Owner::Driver);
-            callout("EvtIoCanceledOnQueue", || callback(handle, object.handle));
+            owner.callback("EvtIoCanceledOnQueue", || callback(handle, object.handle));
         }
         _ => request::complete(object, STATUS_CANCELLED, Some(0)),
     }
@@ -554,7 +564,7 @@ fn change(object: &Arc<Object>, flow: Flow, callback: Option<PFN_IO_DEFAULT>, co
         }
     };
     if let Some(callback) = now {
-        callout("EvtIoQueueState", || callback(object.handle, context));
+        event(object, callback, context);
     }
 }
 
@@ -642,20 +652,94 @@ pub(crate) extern "win64" fn WdfIoQueuePurgeSynchronously(_globals: usize, handl
     wait_idle(expect_kind!(object, Queue));
 }
 
-fn retrieve(handle: HANDLE, wanted: impl Fn(&Request) -> bool, out: *mut HANDLE) -> NTSTATUS {
+/// Takes a request out for the driver; `none` says that there is no such one.
+fn retrieve(handle: HANDLE, wanted: impl Fn(&Request) -> bool, none: NTSTATUS, out: *mut HANDLE) -> NTSTATUS {
     let object = object::find(handle);
     let queue = expect_kind!(object, Queue);
-    if !queue.state.lock().flow.dispatches {
+    if matches!(queue.dispatching, Dispatching::Parallel(_)) {
+        return STATUS_INVALID_DEVICE_STATE;
+    }
+    let paused = {
+        let state = queue.state.lock();
+        !state.flow.dispatches || !state.powered
+    };
+    if paused {
         return STATUS_WDF_PAUSED;
     }
-    match next(queue, wanted, true) {
-        Some(request) => {
-            // SAFETY: the client's out parameter; a bad pointer faults.
-            unsafe { out.write(request.handle) };
-            STATUS_SUCCESS
+    loop {
+        let Some(request) = next(queue, &wanted, true) else { return none };
+        if queue.skips(expect_kind!(request, Request)) {
+            request::complete(&request, STATUS_SUCCESS, Some(0));
+            continue;
         }
-        None => STATUS_NO_MORE_ENTRIES,
+        // SAFETY: the client's out parameter; a bad pointer faults.
+        unsafe { out.write(request.handle) };
+        return STATUS_SUCCESS;
     }
+}
+
+/// Looks for a waiting request, the one behind `tag` if there is one. It stays where it is, with a reference for the client.
+fn peek(queue: &Queue, tag: HANDLE, file: *mut FILE_OBJECT) -> Result<Arc<Object>, NTSTATUS> {
+    let state = queue.state.lock();
+    let mut behind = tag == 0;
+    for object in state.waiting.iter().copied().filter_map(object::try_find) {
+        let Kind::Request(request) = &object.kind else { continue };
+        if request.irp().Cancel.load(Ordering::SeqCst) != 0 {
+            continue;
+        }
+        if behind && (file.is_null() || request.file_object() == file) {
+            object.reference();
+            return Ok(object);
+        }
+        behind |= object.handle == tag;
+    }
+    Err(if behind { STATUS_NO_MORE_ENTRIES } else { STATUS_NOT_FOUND })
+}
+
+pub(crate) extern "win64" fn WdfIoQueueFindRequest(
+    _globals: usize,
+    handle: HANDLE,
+    tag: HANDLE,
+    file: HANDLE,
+    parameters: *mut WDF_REQUEST_PARAMETERS,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfIoQueueFindRequest", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let queue = expect_kind!(object, Queue);
+    let file = (file != 0).then(|| object::find(file));
+    let wdm = file.map_or(ptr::null_mut(), |file| expect_kind!(file, File).wdm);
+    // SAFETY: the client's structure; a bad pointer faults, which the guard reports.
+    let size = unsafe { parameters.as_ref() }.map(|parameters| usize::from(parameters.Size));
+    let found = match (queue.dispatching, size) {
+        (_, Some(size)) if size < size_of::<WDF_REQUEST_PARAMETERS>() => Err(STATUS_INVALID_PARAMETER_4),
+        (Dispatching::Manual, _) => peek(queue, tag, wdm),
+        (Dispatching::Sequential | Dispatching::Parallel(_), _) => Err(STATUS_INVALID_DEVICE_REQUEST),
+    };
+    let (status, request) = match found {
+        Ok(request) => {
+            if !parameters.is_null() {
+                request::store_parameters(expect_kind!(request, Request), parameters);
+            }
+            (STATUS_SUCCESS, request.handle)
+        }
+        Err(status) => (status, 0),
+    };
+    // SAFETY: the client's out parameter; a bad pointer faults.
+    unsafe { out.write(request) };
+    status
+}
+
+pub(crate) extern "win64" fn WdfIoQueueRetrieveFoundRequest(
+    _globals: usize,
+    handle: HANDLE,
+    tag: HANDLE,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfIoQueueRetrieveFoundRequest", DISPATCH_LEVEL);
+    let object = object::find(tag);
+    let tag: &Request = expect_kind!(object, Request);
+    retrieve(handle, |request| ptr::eq(request, tag), STATUS_NOT_FOUND, out)
 }
 
 pub(crate) extern "win64" fn WdfIoQueueRetrieveNextRequest(
@@ -664,7 +748,7 @@ pub(crate) extern "win64" fn WdfIoQueueRetrieveNextRequest(
     out: *mut HANDLE,
 ) -> NTSTATUS {
     called("WdfIoQueueRetrieveNextRequest", DISPATCH_LEVEL);
-    retrieve(handle, |_| true, out)
+    retrieve(handle, |_| true, STATUS_NO_MORE_ENTRIES, out)
 }
 
 pub(crate) extern "win64" fn WdfIoQueueRetrieveRequestByFileObject(
@@ -676,7 +760,7 @@ pub(crate) extern "win64" fn WdfIoQueueRetrieveRequestByFileObject(
     called("WdfIoQueueRetrieveRequestByFileObject", DISPATCH_LEVEL);
     let file = object::find(file);
     let wdm = expect_kind!(file, File).wdm;
-    retrieve(handle, |request| request.file_object() == wdm, out)
+    retrieve(handle, |request| request.file_object() == wdm, STATUS_NO_MORE_ENTRIES, out)
 }
 
 pub(crate) extern "win64" fn WdfRequestForwardToIoQueue(_globals: usize, handle: HANDLE, target: HANDLE) -> NTSTATUS {

@@ -7,16 +7,22 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::device::Device;
 use super::object::{self, Attributes, Kind, Object, expect_kind};
+use super::presentation::defer;
+use super::send::Sending;
 use super::support::Memory;
 use super::types::{HANDLE, WDF_REQUEST_PARAMETERS};
 use crate::guard::{callout, violate};
-use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCompleteRequest};
+use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCallDriver, IofCompleteRequest};
 use crate::nt::irql::called;
 use crate::nt::lock_order::none_across;
-use crate::nt::mdl::{self, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool, MmMapLockedPagesSpecifyCache};
+use crate::nt::mdl::{
+    self, Access, IoAllocateMdl, IoFreeMdl, MmBuildMdlForNonPagedPool, MmMapLockedPagesSpecifyCache, MmUnlockPages,
+};
+use crate::nt::process::{IoGetCurrentProcess, IoGetRequestorProcess};
 use crate::nt::status::{
-    STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_DEVICE_BUSY, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_SUCCESS, STATUS_WDF_BUSY, STATUS_WDF_PAUSED,
+    STATUS_ACCESS_VIOLATION, STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_DEVICE_BUSY,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_USER_BUFFER,
+    STATUS_SUCCESS, STATUS_WDF_BUSY, STATUS_WDF_PAUSED,
 };
 use crate::nt::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IRP, IRP_MJ_DEVICE_CONTROL,
@@ -33,6 +39,8 @@ pub(crate) enum Purpose {
     Create,
     /// Everything that goes through a queue.
     Io,
+    /// WdfRequestCreate: what the driver sends to targets.
+    Own,
 }
 
 /// Who has the request.
@@ -60,6 +68,8 @@ pub(crate) struct Request {
     cancel: AtomicPtr<()>,
     /// An MDL that the framework made for a buffered request.
     own_mdl: AtomicPtr<MDL>,
+    /// Its way to targets.
+    pub(super) sending: Sending,
 }
 
 /// Makes the request of an IRP.
@@ -68,15 +78,7 @@ pub(crate) struct Request {
 /// STATUS_INSUFFICIENT_RESOURCES.
 pub(super) fn create(device: &Arc<Object>, irp: &IRP, purpose: Purpose) -> Result<Arc<Object>, NTSTATUS> {
     let attributes = expect_kind!(device, Device).request_attributes;
-    let request = Request {
-        irp: AtomicPtr::new(irp.as_ptr()),
-        purpose,
-        owner: AtomicU8::new(Owner::Framework as u8),
-        presented: AtomicBool::new(false),
-        queue: AtomicUsize::new(0),
-        cancel: AtomicPtr::default(),
-        own_mdl: AtomicPtr::default(),
-    };
+    let request = Request::new(irp.as_ptr(), purpose, Owner::Framework);
     let object = object::create(&device.client, Kind::Request(request), &attributes, device.handle)?;
     if purpose == Purpose::Create {
         expect_kind!(object, Request).set_owner(Owner::Driver);
@@ -91,6 +93,39 @@ struct Buffer {
 }
 
 impl Request {
+    fn new(irp: *mut IRP, purpose: Purpose, owner: Owner) -> Self {
+        Self {
+            irp: AtomicPtr::new(irp),
+            purpose,
+            owner: AtomicU8::new(owner as u8),
+            presented: AtomicBool::new(purpose == Purpose::Own),
+            queue: AtomicUsize::new(0),
+            cancel: AtomicPtr::default(),
+            own_mdl: AtomicPtr::default(),
+            sending: Sending::default(),
+        }
+    }
+
+    /// A request that the driver sends to targets; it has no packet before it is formatted.
+    pub(super) fn drivers_own() -> Self {
+        Self::new(ptr::null_mut(), Purpose::Own, Owner::Driver)
+    }
+
+    pub(super) fn is_drivers_own(&self) -> bool {
+        self.purpose == Purpose::Own
+    }
+
+    /// The IRP, if it has one (still).
+    pub(super) fn packet<'a>(&self) -> Option<&'a IRP> {
+        let irp = self.irp.load(Ordering::Acquire);
+        (!irp.is_null()).then(|| irp::at(irp))
+    }
+
+    /// Gives a request of the driver's own its packet.
+    pub(super) fn set_packet(&self, irp: *mut IRP) {
+        self.irp.store(irp, Ordering::Release);
+    }
+
     /// The IRP; a violation if the request has been completed.
     pub(super) fn irp<'a>(&self) -> &'a IRP {
         let irp = self.irp.load(Ordering::Acquire);
@@ -404,6 +439,59 @@ pub(crate) extern "win64" fn WdfRequestRetrieveOutputMemory(
     retrieve_memory(handle, Request::output, out)
 }
 
+/// Locks a buffer of the requestor's, in whose process this runs: a memory object, which goes with the request.
+fn probe_and_lock(handle: HANDLE, buffer: PVOID, length: usize, access: Access, out: *mut HANDLE) -> NTSTATUS {
+    let object = object::find(handle);
+    let request = expect_kind!(object, Request);
+    if length == 0 {
+        return STATUS_INVALID_USER_BUFFER;
+    }
+    if IoGetRequestorProcess(request.irp()) != IoGetCurrentProcess() {
+        return STATUS_INVALID_DEVICE_REQUEST;
+    }
+    let made = IoAllocateMdl(buffer, u32::try_from(length).unwrap_or(u32::MAX), 0, 0, None);
+    let Some(list) = mdl::at(made) else { return STATUS_INSUFFICIENT_RESOURCES };
+    if !mdl::lock(list, access) {
+        IoFreeMdl(list);
+        return STATUS_ACCESS_VIOLATION;
+    }
+    let mapped = MmMapLockedPagesSpecifyCache(list, 0, 1, ptr::null_mut(), 0, 16);
+    if mapped.is_null() {
+        MmUnlockPages(list);
+        IoFreeMdl(list);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let memory = Kind::Memory(Memory::locked(list, mapped, length));
+    let status = object::create_into(&object.client, memory, &Attributes::NONE, handle, out);
+    if status != STATUS_SUCCESS {
+        MmUnlockPages(list);
+        IoFreeMdl(list);
+    }
+    status
+}
+
+pub(crate) extern "win64" fn WdfRequestProbeAndLockUserBufferForRead(
+    _globals: usize,
+    handle: HANDLE,
+    buffer: PVOID,
+    length: usize,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfRequestProbeAndLockUserBufferForRead", PASSIVE_LEVEL);
+    probe_and_lock(handle, buffer, length, Access::Read, out)
+}
+
+pub(crate) extern "win64" fn WdfRequestProbeAndLockUserBufferForWrite(
+    _globals: usize,
+    handle: HANDLE,
+    buffer: PVOID,
+    length: usize,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfRequestProbeAndLockUserBufferForWrite", PASSIVE_LEVEL);
+    probe_and_lock(handle, buffer, length, Access::Write, out)
+}
+
 pub(crate) extern "win64" fn WdfRequestGetParameters(
     _globals: usize,
     handle: HANDLE,
@@ -411,7 +499,12 @@ pub(crate) extern "win64" fn WdfRequestGetParameters(
 ) {
     called("WdfRequestGetParameters", DISPATCH_LEVEL);
     let object = object::find(handle);
-    let location = expect_kind!(object, Request).irp().current();
+    store_parameters(expect_kind!(object, Request), out);
+}
+
+/// Fills the client's WDF_REQUEST_PARAMETERS.
+pub(super) fn store_parameters(request: &Request, out: *mut WDF_REQUEST_PARAMETERS) {
+    let location = request.irp().current();
     let parameters = &location.Parameters;
     let values = match location.MajorFunction.get() {
         IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL => {
@@ -508,9 +601,26 @@ extern "win64" fn cancel_routine(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
     } else {
         // SAFETY: `mark` stored a callback of this type.
         let callback: CancelCallback = unsafe { std::mem::transmute(callback) };
-        callout("EvtRequestCancel", || callback(handle));
+        call_cancel(&object, request, callback);
     }
     object.dereference();
+}
+
+/// Calls EvtRequestCancel, which is one of the callbacks of the request's queue.
+fn call_cancel(object: &Arc<Object>, request: &Request, callback: CancelCallback) {
+    let handle = object.handle;
+    match object::try_find(request.queue.load(Ordering::Acquire)) {
+        Some(queue) if queue.must_defer() => {
+            let request = object.clone();
+            request.reference();
+            defer(&queue, move |queue| {
+                queue.callback("EvtRequestCancel", || callback(handle));
+                request.dereference();
+            });
+        }
+        Some(queue) => queue.callback("EvtRequestCancel", || callback(handle)),
+        None => callout("EvtRequestCancel", || callback(handle)),
+    }
 }
 
 /// Sets the IRP's cancel routine; false if the IRP has been cancelled already.
@@ -554,7 +664,8 @@ pub(crate) extern "win64" fn WdfRequestMarkCancelableEx(
 pub(crate) extern "win64" fn WdfRequestMarkCancelable(_globals: usize, handle: HANDLE, callback: CancelCallback) {
     called("WdfRequestMarkCancelable", DISPATCH_LEVEL);
     if !mark(handle, callback) {
-        callout("EvtRequestCancel", || callback(handle));
+        let object = object::find(handle);
+        call_cancel(&object, expect_kind!(object, Request), callback);
     }
 }
 
@@ -624,10 +735,29 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
     framework.completing.fetch_sub(1, Ordering::AcqRel);
 }
 
+/// A request goes on to the next driver, and the framework has no more to do with it.
+pub(super) fn hand_on(object: &Arc<Object>, device: *mut DEVICE_OBJECT) {
+    let request = expect_kind!(object, Request);
+    let irp = request.irp();
+    let queue = request.queue.load(Ordering::Acquire);
+    request.set_owner(Owner::Completed);
+    object::dispose(object);
+    request.irp.store(ptr::null_mut(), Ordering::Release);
+    irp.CurrentLocation.set(irp.CurrentLocation.get() + 1);
+    irp.CurrentStackLocation.set(irp.location_address(irp.CurrentLocation.get()));
+    IofCallDriver(crate::nt::io::device(device), irp);
+    super::queue::completed(queue, object.handle);
+    object.dereference();
+}
+
 fn complete_by_driver(handle: HANDLE, status: NTSTATUS, information: Option<usize>) {
     none_across(current(), current().call.get());
     let object = object::find(handle);
-    expect_kind!(object, Request).expect_driver();
+    let request = expect_kind!(object, Request);
+    request.expect_driver();
+    if request.is_drivers_own() {
+        violate(Rule::Framework, format!("{}: the driver made the request itself", current().call.get()));
+    }
     complete(&object, status, information);
 }
 

@@ -3,24 +3,31 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::bind::client;
+use super::bind::{Client, client};
 use super::object::{self, Attributes, Kind, Object, create_into, expect_kind, named_parent};
-use super::types::{HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_TIMER_CONFIG, WDF_WORKITEM_CONFIG};
-use crate::guard::{callout, violate};
+use super::presentation::{automatic, serialized_with};
+use super::types::{
+    HANDLE, PFN_OBJECT, WDF_OBJECT_ATTRIBUTES, WDF_TIMER_CONFIG, WDF_WORKITEM_CONFIG, WDFMEMORY_OFFSET,
+};
+use crate::guard::violate;
 use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
 use crate::nt::dpc::{KeFlushQueuedDpcs, KeInitializeDpc};
 use crate::nt::irql::{called, called_from};
 use crate::nt::lock_order::{self, LockKind};
+use crate::nt::mdl::{self, IoFreeMdl, MmUnlockPages};
 use crate::nt::pool::{self, ExFreePoolWithTag};
 use crate::nt::spin_lock::{KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock};
-use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use crate::nt::status::{
+    STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTEGER_OVERFLOW, STATUS_INVALID_PARAMETER,
+    STATUS_SUCCESS,
+};
 use crate::nt::timer::{KeCancelTimer, KeInitializeTimer, KeSetTimerEx};
 use crate::nt::types::{
-    DISPATCH_LEVEL, HIGH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed,
+    DISPATCH_LEVEL, HIGH_LEVEL, KDPC, KEVENT, KSPIN_LOCK, KTIMER, MDL, NTSTATUS, PASSIVE_LEVEL, PVOID, Zeroed,
 };
 use crate::simulation::Condvar;
 use crate::thread::{current, kernel};
@@ -36,6 +43,7 @@ struct Progress {
 /// A work item.
 pub(crate) struct WorkItem {
     callback: PFN_OBJECT,
+    serialized_with: Option<HANDLE>,
     progress: Mutex<Progress>,
     done: Condvar,
 }
@@ -51,10 +59,12 @@ pub(crate) extern "win64" fn WdfWorkItemCreate(
     let config = unsafe { *config };
     let attributes = Attributes::read(attributes);
     let Some(callback) = config.EvtWorkItemFunc else { return STATUS_INVALID_PARAMETER };
-    if let Err(status) = named_parent(&attributes) {
-        return status;
-    }
-    let item = WorkItem { callback, progress: Mutex::default(), done: Condvar::new() };
+    let serialized_with =
+        match named_parent(&attributes).and_then(|parent| automatic(&parent, config.AutomaticSerialization, true)) {
+            Ok(owner) => owner,
+            Err(status) => return status,
+        };
+    let item = WorkItem { callback, serialized_with, progress: Mutex::default(), done: Condvar::new() };
     create_into(&client(globals), Kind::WorkItem(item), &attributes, 0, out)
 }
 
@@ -84,7 +94,7 @@ fn run_work_item(object: &Arc<Object>) {
     }
     loop {
         item.progress.lock().queued = false;
-        callout("EvtWorkItemFunc", || (item.callback)(object.handle));
+        serialized_with(item.serialized_with, "EvtWorkItemFunc", || (item.callback)(object.handle));
         let mut progress = item.progress.lock();
         if !progress.queued {
             progress.running = false;
@@ -120,6 +130,7 @@ pub(crate) extern "win64" fn WdfWorkItemGetParentObject(_globals: usize, handle:
 /// A timer.
 pub(crate) struct Timer {
     callback: PFN_OBJECT,
+    serialized_with: Option<HANDLE>,
     period: u32,
     passive: bool,
     due: Box<KTIMER>,
@@ -144,14 +155,17 @@ pub(crate) extern "win64" fn WdfTimerCreate(
     let attributes = Attributes::read(attributes);
     let Some(callback) = config.EvtTimerFunc else { return STATUS_INVALID_PARAMETER };
     let passive = attributes.execution_level == super::types::WdfExecutionLevelPassive;
-    if let Err(status) = named_parent(&attributes) {
-        return status;
-    }
     if passive && config.Period != 0 {
         return crate::nt::status::STATUS_NOT_SUPPORTED;
     }
+    let serialized_with =
+        match named_parent(&attributes).and_then(|parent| automatic(&parent, config.AutomaticSerialization, passive)) {
+            Ok(owner) => owner,
+            Err(status) => return status,
+        };
     let timer = Timer {
         callback,
+        serialized_with,
         period: config.Period,
         passive,
         due: Box::new(KTIMER::zeroed()),
@@ -169,12 +183,12 @@ extern "win64" fn timer_due(_dpc: *mut KDPC, context: PVOID, _first: PVOID, _sec
         let kernel = &current().kernel;
         kernel.workers.queue(kernel, move || {
             if let Kind::Timer(timer) = &object.kind {
-                callout("EvtTimerFunc", || (timer.callback)(object.handle));
+                serialized_with(timer.serialized_with, "EvtTimerFunc", || (timer.callback)(object.handle));
             }
             object.dereference();
         });
     } else {
-        callout("EvtTimerFunc", || (timer.callback)(object.handle));
+        serialized_with(timer.serialized_with, "EvtTimerFunc", || (timer.callback)(object.handle));
     }
 }
 
@@ -310,6 +324,8 @@ pub(crate) struct Memory {
     size: Cell<usize>,
     /// The tag, where the framework allocated the buffer.
     tag: Option<u32>,
+    /// The list of a requestor's buffer that the framework has locked, or null.
+    list: AtomicPtr<MDL>,
 }
 
 // SAFETY: the buffer changes only by WdfMemoryAssignBuffer, which the client does not call while others use it.
@@ -318,7 +334,44 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// A memory object over a buffer that is somebody else's.
     pub(super) fn over(buffer: PVOID, size: usize) -> Self {
-        Self { buffer: Cell::new(buffer as usize), size: Cell::new(size), tag: None }
+        Self { buffer: Cell::new(buffer as usize), size: Cell::new(size), tag: None, list: AtomicPtr::default() }
+    }
+
+    /// A memory object with a buffer of its own.
+    pub(super) fn allocate(size: usize, tag: u32, pool_type: u32) -> Option<Self> {
+        let block = pool::allocate(kernel(), size, tag, false, pool::is_paged(pool_type))?;
+        let list = AtomicPtr::default();
+        Some(Self { buffer: Cell::new(block as usize), size: Cell::new(size), tag: Some(tag), list })
+    }
+
+    /// Where a part of it lies, and how many bytes that is; all of it where none is named.
+    ///
+    /// # Errors
+    /// STATUS_INTEGER_OVERFLOW, STATUS_BUFFER_TOO_SMALL.
+    pub(super) fn part(&self, part: Option<&WDFMEMORY_OFFSET>) -> Result<(usize, usize), NTSTATUS> {
+        let (offset, length) = part.map_or((0, 0), |part| (part.BufferOffset, part.BufferLength));
+        let end = offset.checked_add(length).ok_or(STATUS_INTEGER_OVERFLOW)?;
+        if end > self.size() || offset > self.size() {
+            return Err(STATUS_BUFFER_TOO_SMALL);
+        }
+        Ok((self.address() + offset, if length == 0 { self.size() - offset } else { length }))
+    }
+
+    /// A memory object over a buffer that is locked, and is unlocked with it.
+    pub(super) fn locked(list: &MDL, mapped: PVOID, size: usize) -> Self {
+        let memory = Self::over(mapped, size);
+        memory.list.store(std::ptr::from_ref(list).cast_mut(), Ordering::Release);
+        memory
+    }
+
+    fn free(&self) {
+        if let Some(list) = mdl::at(self.list.swap(std::ptr::null_mut(), Ordering::AcqRel)) {
+            MmUnlockPages(list);
+            IoFreeMdl(list);
+        }
+        if let Some(tag) = self.tag {
+            ExFreePoolWithTag(self.address() as PVOID, tag);
+        }
     }
 
     pub(super) fn address(&self) -> usize {
@@ -355,18 +408,71 @@ pub(crate) extern "win64" fn WdfMemoryCreate(
     }
     let client = client(globals);
     let tag = if tag == 0 { client.tag() } else { tag };
-    let Some(block) = pool::allocate(kernel(), size, tag, false, pool::is_paged(pool_type)) else {
-        return STATUS_INSUFFICIENT_RESOURCES;
-    };
-    let memory = Memory { buffer: Cell::new(block as usize), size: Cell::new(size), tag: Some(tag) };
-    let status = create_into(&client, Kind::Memory(memory), &Attributes::read(attributes), client.driver(), out);
-    if status != STATUS_SUCCESS {
-        ExFreePoolWithTag(block, tag);
-    } else if !buffer.is_null() {
+    let Some(memory) = Memory::allocate(size, tag, pool_type) else { return STATUS_INSUFFICIENT_RESOURCES };
+    let block = memory.address() as PVOID;
+    let status = keep_memory(&client, memory, &Attributes::read(attributes), client.driver(), out);
+    if status == STATUS_SUCCESS && !buffer.is_null() {
         // SAFETY: the client's out parameter; a bad pointer faults.
         unsafe { buffer.write(block) };
     }
     status
+}
+
+/// Makes the WDFMEMORY of memory with a buffer of its own, which goes if that fails.
+pub(super) fn keep_memory(
+    client: &Arc<Client>,
+    memory: Memory,
+    attributes: &Attributes,
+    parent: HANDLE,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    let (address, tag) = (memory.address(), memory.tag);
+    let status = create_into(client, Kind::Memory(memory), attributes, parent, out);
+    if let Some(tag) = tag.filter(|_| status != STATUS_SUCCESS) {
+        ExFreePoolWithTag(address as PVOID, tag);
+    }
+    status
+}
+
+/// A WDFLOOKASIDE: memory objects of one size.
+pub(crate) struct Lookaside {
+    size: usize,
+    tag: u32,
+    pool_type: u32,
+    attributes: Attributes,
+}
+
+pub(crate) extern "win64" fn WdfLookasideListCreate(
+    globals: usize,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    size: usize,
+    pool_type: u32,
+    memory_attributes: *const WDF_OBJECT_ATTRIBUTES,
+    tag: u32,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfLookasideListCreate", if pool::is_paged(pool_type) { PASSIVE_LEVEL } else { DISPATCH_LEVEL });
+    if size == 0 {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let client = client(globals);
+    let tag = if tag == 0 { client.tag() } else { tag };
+    let lookaside = Lookaside { size, tag, pool_type, attributes: Attributes::read(memory_attributes) };
+    create_into(&client, Kind::Lookaside(lookaside), &Attributes::read(attributes), client.driver(), out)
+}
+
+pub(crate) extern "win64" fn WdfMemoryCreateFromLookaside(
+    _globals: usize,
+    handle: HANDLE,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    called("WdfMemoryCreateFromLookaside", DISPATCH_LEVEL);
+    let object = object::find(handle);
+    let lookaside = expect_kind!(object, Lookaside);
+    match Memory::allocate(lookaside.size, lookaside.tag, lookaside.pool_type) {
+        Some(memory) => keep_memory(&object.client, memory, &lookaside.attributes, object.client.driver(), out),
+        None => STATUS_INSUFFICIENT_RESOURCES,
+    }
 }
 
 pub(crate) extern "win64" fn WdfMemoryCreatePreallocated(
@@ -405,11 +511,9 @@ impl Kind {
             Kind::Timer(timer) => {
                 stop(timer, current().irql.get() == PASSIVE_LEVEL);
             }
-            Kind::Memory(memory) => {
-                if let Some(tag) = memory.tag {
-                    ExFreePoolWithTag(memory.buffer.get() as PVOID, tag);
-                }
-            }
+            Kind::Memory(memory) => memory.free(),
+            Kind::Target(target) => target.dispose(),
+            Kind::Request(request) => request.sending.dispose(request),
             Kind::Key(key) => {
                 crate::nt::object::ZwClose(*key);
             }
@@ -418,10 +522,10 @@ impl Kind {
             Kind::WorkItem(_)
             | Kind::Text(_)
             | Kind::ResourceList
+            | Kind::Lookaside(_)
             | Kind::Driver
             | Kind::File(_)
             | Kind::Queue(_)
-            | Kind::Request(_)
             | Kind::SpinLock(..)
             | Kind::WaitLock(_)
             | Kind::General => {}

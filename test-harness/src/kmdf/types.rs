@@ -4,7 +4,7 @@
 
 use std::ffi::c_void;
 
-use crate::nt::types::{DRIVER_OBJECT, NTSTATUS};
+use crate::nt::types::{DRIVER_OBJECT, NTSTATUS, UNICODE_STRING, Zeroed};
 
 /// A framework object's handle: never an address, so that none is taken for one.
 pub(crate) type HANDLE = usize;
@@ -32,11 +32,14 @@ pub(crate) struct WDF_OBJECT_ATTRIBUTES {
     pub(crate) ContextTypeInfo: *const WDF_OBJECT_CONTEXT_TYPE_INFO,
 }
 
+pub(crate) const WdfSynchronizationScopeInheritFromParent: u32 = 1;
+pub(crate) const WdfSynchronizationScopeDevice: u32 = 2;
+pub(crate) const WdfSynchronizationScopeQueue: u32 = 3;
+pub(crate) const WdfSynchronizationScopeNone: u32 = 4;
+
 pub(crate) const WdfExecutionLevelInheritFromParent: u32 = 1;
 pub(crate) const WdfExecutionLevelPassive: u32 = 2;
 pub(crate) const WdfExecutionLevelDispatch: u32 = 3;
-pub(crate) const WdfSynchronizationScopeInheritFromParent: u32 = 1;
-pub(crate) const WdfSynchronizationScopeNone: u32 = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -167,6 +170,101 @@ pub(crate) struct WDF_REQUEST_PARAMETERS {
     pub(crate) Parameters: [usize; 4],
 }
 
+/// A UNICODE_STRING of the client's, by value.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Name {
+    length: u16,
+    maximum: u16,
+    buffer: *mut u16,
+}
+
+impl Name {
+    /// Its units.
+    pub(crate) fn units(&self) -> Vec<u16> {
+        let at = |index: usize| crate::nt::strings::unit(self.buffer.wrapping_add(index));
+        (0..usize::from(self.length) / 2).map(at).collect()
+    }
+
+    /// The string of these units.
+    pub(crate) fn of_units(units: &[u16]) -> UNICODE_STRING {
+        let string = UNICODE_STRING::zeroed();
+        let length = u16::try_from(units.len() * 2).unwrap_or(u16::MAX);
+        string.Length.set(length);
+        string.MaximumLength.set(length);
+        string.Buffer.set(units.as_ptr().cast_mut());
+        string
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_IO_TARGET_OPEN_PARAMS {
+    pub(crate) Size: u32,
+    pub(crate) Type: u32,
+    pub(crate) EvtIoTargetQueryRemove: Option<PFN_DEVICE_STATUS>,
+    pub(crate) EvtIoTargetRemoveCanceled: Option<PFN_OBJECT>,
+    pub(crate) EvtIoTargetRemoveComplete: Option<PFN_OBJECT>,
+    pub(crate) TargetDeviceObject: usize,
+    pub(crate) TargetFileObject: usize,
+    pub(crate) TargetDeviceName: Name,
+    pub(crate) DesiredAccess: u32,
+    pub(crate) ShareAccess: u32,
+    pub(crate) FileAttributes: u32,
+    pub(crate) CreateDisposition: u32,
+    pub(crate) CreateOptions: u32,
+    pub(crate) EaBuffer: *mut c_void,
+    pub(crate) EaBufferLength: u32,
+    pub(crate) AllocationSize: *const i64,
+    pub(crate) FileInformation: u32,
+    pub(crate) FileName: Name,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_REQUEST_SEND_OPTIONS {
+    pub(crate) Size: u32,
+    pub(crate) Flags: u32,
+    pub(crate) Timeout: i64,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_REQUEST_REUSE_PARAMS {
+    pub(crate) Size: u32,
+    pub(crate) Flags: u32,
+    pub(crate) Status: NTSTATUS,
+    pub(crate) NewIrp: usize,
+}
+
+/// A buffer, an MDL, or a memory object: where it is, and its length, or the part of it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_MEMORY_DESCRIPTOR {
+    pub(crate) Type: u32,
+    pub(crate) Buffer: usize,
+    pub(crate) Length: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct WDF_REQUEST_COMPLETION_PARAMS {
+    pub(crate) Size: u32,
+    pub(crate) Type: u32,
+    pub(crate) Status: NTSTATUS,
+    pub(crate) Information: usize,
+    /// Read, Write: Buffer, Length, Offset. Ioctl: IoControlCode, Input.Buffer, .Offset, Output.Buffer, .Offset, .Length.
+    pub(crate) Parameters: [usize; 6],
+}
+
+/// A part of a memory object.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDFMEMORY_OFFSET {
+    pub(crate) BufferOffset: usize,
+    pub(crate) BufferLength: usize,
+}
+
 /// A driver object's address, for keys of maps.
 pub(crate) type DriverObject = *mut DRIVER_OBJECT;
 
@@ -219,6 +317,15 @@ mod tests {
             WDF_DPC_CONFIG: Size EvtDpcFunc AutomaticSerialization;
             WDF_TIMER_CONFIG: Size EvtTimerFunc Period AutomaticSerialization TolerableDelay UseHighResolutionTimer;
             WDF_REQUEST_PARAMETERS: Size MinorFunction Type;
+            WDFMEMORY_OFFSET: BufferOffset BufferLength;
+            WDF_MEMORY_DESCRIPTOR: Type Buffer Length;
+            WDF_IO_TARGET_OPEN_PARAMS: Size Type EvtIoTargetQueryRemove EvtIoTargetRemoveCanceled
+                EvtIoTargetRemoveComplete TargetDeviceObject TargetFileObject TargetDeviceName DesiredAccess ShareAccess
+                FileAttributes CreateDisposition CreateOptions EaBuffer EaBufferLength AllocationSize FileInformation
+                FileName;
+            WDF_REQUEST_SEND_OPTIONS: Size Flags Timeout;
+            WDF_REQUEST_REUSE_PARAMS: Size Flags Status NewIrp;
+            WDF_REQUEST_COMPLETION_PARAMS: Size Type;
         }
         // Held against the header that C drivers are compiled with by `tests/drivers/kmdf_pnp.c`.
         assert_eq!(size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>(), 144);

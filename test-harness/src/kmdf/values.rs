@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 
 use super::bind::client;
 use super::object::{self, Attributes, Kind, Object, create_into, expect_kind, named_parent};
+use super::presentation::{automatic, serialized_with};
 use super::support::Memory;
 use super::types::{HANDLE, PFN_OBJECT, WDF_DPC_CONFIG, WDF_OBJECT_ATTRIBUTES};
-use crate::guard::{callout, violate};
+use crate::guard::violate;
 use crate::nt::dpc::{KeFlushQueuedDpcs, KeInitializeDpc, KeInsertQueueDpc, KeRemoveQueueDpc};
 use crate::nt::irql::called;
 use crate::nt::status::{
@@ -26,8 +27,14 @@ use crate::violation::Rule;
 pub(crate) struct Text(Mutex<Box<[u16]>>);
 
 impl Text {
-    fn new(units: Vec<u16>) -> Self {
+    pub(super) fn new(units: Vec<u16>) -> Self {
         Self(Mutex::new(terminated(units)))
+    }
+
+    /// Its units, without the terminator.
+    pub(super) fn units(&self) -> Vec<u16> {
+        let units = self.0.lock();
+        units[..units.len() - 1].to_vec()
     }
 }
 
@@ -60,11 +67,16 @@ pub(crate) extern "win64" fn WdfStringGetUnicodeString(_globals: usize, handle: 
 
 /// Gives a WDFSTRING of the client's another value.
 pub(super) fn set_string(handle: HANDLE, value: &str) -> NTSTATUS {
+    set_string_units(handle, value.encode_utf16().collect())
+}
+
+/// The same, of units.
+pub(super) fn set_string_units(handle: HANDLE, units: Vec<u16>) -> NTSTATUS {
     let object = object::find(handle);
     if kernel().faults.allocation_fails() {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    *expect_kind!(object, Text).0.lock() = terminated(value.encode_utf16().collect());
+    *expect_kind!(object, Text).0.lock() = terminated(units);
     STATUS_SUCCESS
 }
 
@@ -80,6 +92,16 @@ impl Collection {
                 item.dereference();
             }
         }
+    }
+
+    /// Its items, in their order.
+    pub(super) fn items(&self) -> Vec<HANDLE> {
+        self.0.lock().clone()
+    }
+
+    pub(super) fn add(&self, item: &Object) {
+        item.reference();
+        self.0.lock().push(item.handle);
     }
 
     fn remove(&self, index: usize) {
@@ -118,8 +140,7 @@ pub(crate) extern "win64" fn WdfCollectionAdd(_globals: usize, handle: HANDLE, i
     if kernel().faults.allocation_fails() {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    added.reference();
-    collection.0.lock().push(item);
+    collection.add(&added);
     STATUS_SUCCESS
 }
 
@@ -225,6 +246,7 @@ pub(crate) extern "win64" fn WdfMemoryAssignBuffer(
 /// A WDFDPC.
 pub(crate) struct Dpc {
     callback: PFN_OBJECT,
+    serialized_with: Option<HANDLE>,
     dpc: Box<KDPC>,
     initialized: AtomicBool,
 }
@@ -255,7 +277,7 @@ impl Dpc {
 extern "win64" fn run_dpc(_dpc: *mut KDPC, context: PVOID, _first: PVOID, _second: PVOID) {
     let Some(object) = object::try_find(context as HANDLE) else { return };
     if let Kind::Dpc(dpc) = &object.kind {
-        callout("EvtDpcFunc", || (dpc.callback)(object.handle));
+        serialized_with(dpc.serialized_with, "EvtDpcFunc", || (dpc.callback)(object.handle));
     }
 }
 
@@ -274,10 +296,12 @@ pub(crate) extern "win64" fn WdfDpcCreate(
     let config = unsafe { *config };
     let attributes = Attributes::read(attributes);
     let Some(callback) = config.EvtDpcFunc else { return STATUS_INVALID_PARAMETER };
-    if let Err(status) = named_parent(&attributes) {
-        return status;
-    }
-    let dpc = Dpc { callback, dpc: Box::new(KDPC::zeroed()), initialized: AtomicBool::new(false) };
+    let serialized_with =
+        match named_parent(&attributes).and_then(|parent| automatic(&parent, config.AutomaticSerialization, false)) {
+            Ok(owner) => owner,
+            Err(status) => return status,
+        };
+    let dpc = Dpc { callback, serialized_with, dpc: Box::new(KDPC::zeroed()), initialized: AtomicBool::new(false) };
     create_into(&client(globals), Kind::Dpc(dpc), &attributes, 0, out)
 }
 

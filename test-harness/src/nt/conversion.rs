@@ -14,7 +14,7 @@ use super::status::{
     STATUS_NAME_TOO_LONG, STATUS_SOME_NOT_MAPPED, STATUS_SUCCESS,
 };
 use super::strings::{RtlInitAnsiString, code_units, narrow, put, put_byte, text, unit, units, upcase};
-use super::types::{ANSI_STRING, DISPATCH_LEVEL, GUID, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
+use super::types::{ANSI_STRING, DISPATCH_LEVEL, GUID, HIGH_LEVEL, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
 use crate::image::Export;
 use crate::thread::kernel;
 
@@ -74,6 +74,32 @@ pub(crate) extern "win64" fn RtlInitUnicodeStringEx(destination: &UNICODE_STRING
     destination.Length.set(length as u16);
     destination.MaximumLength.set(if source.is_null() { 0 } else { length as u16 + 2 });
     STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn RtlInitAnsiStringEx(destination: &ANSI_STRING, source: *mut u8) -> NTSTATUS {
+    called("RtlInitAnsiStringEx", DISPATCH_LEVEL);
+    /// The longest string that the structure can tell the size of.
+    const LONGEST: usize = 0xfffe;
+    if !source.is_null() && narrow(source, LONGEST + 1).len() > LONGEST {
+        return STATUS_NAME_TOO_LONG;
+    }
+    RtlInitAnsiString(destination, source);
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn RtlUshortByteSwap(value: u16) -> u16 {
+    called("RtlUshortByteSwap", HIGH_LEVEL);
+    value.swap_bytes()
+}
+
+pub(crate) extern "win64" fn RtlUlongByteSwap(value: u32) -> u32 {
+    called("RtlUlongByteSwap", HIGH_LEVEL);
+    value.swap_bytes()
+}
+
+pub(crate) extern "win64" fn RtlUlonglongByteSwap(value: u64) -> u64 {
+    called("RtlUlonglongByteSwap", HIGH_LEVEL);
+    value.swap_bytes()
 }
 
 pub(crate) extern "win64" fn RtlUnicodeStringToAnsiString(
@@ -544,6 +570,10 @@ pub(crate) extern "win64" fn RtlCharToInteger(text: *const u8, base: u32, value:
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     RtlInitString,
     RtlInitUnicodeStringEx,
+    RtlInitAnsiStringEx,
+    RtlUshortByteSwap,
+    RtlUlongByteSwap,
+    RtlUlonglongByteSwap,
     RtlUnicodeStringToAnsiString,
     RtlFreeAnsiString,
     RtlxUnicodeStringToAnsiSize,

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::irql::called;
-use super::types::{DISPATCH_LEVEL, HIGH_LEVEL, KDEFERRED_ROUTINE, KDPC, PASSIVE_LEVEL, PVOID};
+use super::processor_groups::PROCESSOR_NUMBER;
+use super::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use super::types::{DISPATCH_LEVEL, HIGH_LEVEL, KDEFERRED_ROUTINE, KDPC, NTSTATUS, PASSIVE_LEVEL, PVOID};
 use crate::guard::{callout, escape, violate};
 use crate::image::Export;
 use crate::simulation::Condvar;
@@ -163,12 +165,23 @@ fn run(current: &Current) {
     current.dpcs_queued.set(false);
 }
 
-/// DpcObject of KOBJECTS.
+/// DpcObject and ThreadedDpcObject of KOBJECTS.
 const DPC_OBJECT: u8 = 0x13;
+const THREADED_DPC_OBJECT: u8 = 0x18;
 
 pub(crate) extern "win64" fn KeInitializeDpc(dpc: &KDPC, routine: KDEFERRED_ROUTINE, context: PVOID) {
     called("KeInitializeDpc", HIGH_LEVEL);
-    dpc.Type.set(DPC_OBJECT);
+    initialize(dpc, DPC_OBJECT, routine, context);
+}
+
+/// A threaded DPC may run at PASSIVE_LEVEL or as an ordinary one: here it does the latter, as its routine must allow for.
+pub(crate) extern "win64" fn KeInitializeThreadedDpc(dpc: &KDPC, routine: KDEFERRED_ROUTINE, context: PVOID) {
+    called("KeInitializeThreadedDpc", HIGH_LEVEL);
+    initialize(dpc, THREADED_DPC_OBJECT, routine, context);
+}
+
+fn initialize(dpc: &KDPC, kind: u8, routine: KDEFERRED_ROUTINE, context: PVOID) {
+    dpc.Type.set(kind);
     dpc.Importance.set(1);
     dpc.Number.set(0);
     dpc.DeferredRoutine.set(Some(routine));
@@ -178,12 +191,36 @@ pub(crate) extern "win64" fn KeInitializeDpc(dpc: &KDPC, routine: KDEFERRED_ROUT
 
 pub(crate) extern "win64" fn KeInsertQueueDpc(dpc: &KDPC, first: PVOID, second: PVOID) -> u8 {
     let current = called("KeInsertQueueDpc", HIGH_LEVEL);
-    if dpc.Type.get() != DPC_OBJECT {
+    if !matches!(dpc.Type.get(), DPC_OBJECT | THREADED_DPC_OBJECT) {
         violate(Rule::DispatcherObject, "KeInsertQueueDpc: not an initialized DPC");
     }
     let queued = current.kernel.dpcs.queue(current, dpc, Some([first, second]));
     retire(current);
     u8::from(queued)
+}
+
+pub(crate) extern "win64" fn KeSetImportanceDpc(dpc: &KDPC, importance: u32) {
+    called("KeSetImportanceDpc", HIGH_LEVEL);
+    dpc.Importance.set(importance.to_le_bytes()[0]);
+}
+
+/// Biased by this where Number names a processor, and not the one that queues it (MAXIMUM_PROCESSORS).
+const TARGETED: u16 = 2048;
+
+pub(crate) extern "win64" fn KeSetTargetProcessorDpc(dpc: &KDPC, number: i8) {
+    called("KeSetTargetProcessorDpc", HIGH_LEVEL);
+    dpc.Number.set(TARGETED + u16::from(number.cast_unsigned()));
+}
+
+pub(crate) extern "win64" fn KeSetTargetProcessorDpcEx(dpc: &KDPC, number: &PROCESSOR_NUMBER) -> NTSTATUS {
+    called("KeSetTargetProcessorDpcEx", HIGH_LEVEL);
+    match number.index() {
+        Some(index) => {
+            dpc.Number.set(TARGETED + index);
+            STATUS_SUCCESS
+        }
+        None => STATUS_INVALID_PARAMETER,
+    }
 }
 
 pub(crate) extern "win64" fn KeRemoveQueueDpc(dpc: &KDPC) -> u8 {
@@ -201,5 +238,13 @@ pub(crate) extern "win64" fn KeFlushQueuedDpcs() {
     }
 }
 
-pub(super) const EXPORTS: &[(&str, Export)] =
-    super::exports![KeInitializeDpc, KeInsertQueueDpc, KeRemoveQueueDpc, KeFlushQueuedDpcs];
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    KeInitializeDpc,
+    KeInitializeThreadedDpc,
+    KeSetImportanceDpc,
+    KeSetTargetProcessorDpc,
+    KeSetTargetProcessorDpcEx,
+    KeInsertQueueDpc,
+    KeRemoveQueueDpc,
+    KeFlushQueuedDpcs,
+];

@@ -7,6 +7,7 @@
 #![allow(non_snake_case, non_camel_case_types, non_upper_case_globals)] // the headers' own names
 
 pub(crate) mod activity;
+pub(crate) mod addresses;
 pub(crate) mod bug_check;
 pub(crate) mod c_runtime;
 pub(crate) mod calendar;
@@ -20,6 +21,7 @@ pub(crate) mod error_log;
 pub mod etw;
 pub(crate) mod exception;
 pub(crate) mod executive_spin_lock;
+pub(crate) mod generic_table;
 pub(crate) mod io;
 pub(crate) mod irp;
 pub(crate) mod irql;
@@ -29,6 +31,7 @@ pub(crate) mod lock_order;
 pub(crate) mod locked_pages;
 pub(crate) mod mdl;
 pub(crate) mod mutex;
+pub(crate) mod notify;
 pub(crate) mod object;
 pub(crate) mod paging;
 pub mod pool;
@@ -37,6 +40,8 @@ pub(crate) mod power_framework;
 pub(crate) mod privilege;
 pub mod process;
 pub(crate) mod processor;
+pub(crate) mod processor_groups;
+pub(crate) mod push_lock;
 pub mod registry;
 pub(crate) mod registry_query;
 pub(crate) mod resource;
@@ -75,8 +80,9 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 45] = [
+        let modules: [&[(&'static str, Export)]; 52] = [
             activity::EXPORTS,
+            addresses::EXPORTS,
             bug_check::EXPORTS,
             c_runtime::EXPORTS,
             calendar::EXPORTS,
@@ -90,6 +96,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
             error_log::EXPORTS,
             etw::EXPORTS,
             exception::EXPORTS,
+            generic_table::EXPORTS,
             io::device::EXPORTS,
             io::driver::EXPORTS,
             io::file::EXPORTS,
@@ -99,11 +106,14 @@ fn table() -> &'static HashMap<&'static str, Export> {
             io::property::EXPORTS,
             io::shutdown::EXPORTS,
             io::request::EXPORTS,
+            io::services::EXPORTS,
+            io::services::NATIVE,
             irp::EXPORTS,
             irql::EXPORTS,
             lists::EXPORTS,
             mdl::EXPORTS,
             mutex::EXPORTS,
+            notify::EXPORTS,
             object::EXPORTS,
             paging::EXPORTS,
             pool::EXPORTS,
@@ -111,6 +121,8 @@ fn table() -> &'static HashMap<&'static str, Export> {
             power_framework::EXPORTS,
             privilege::EXPORTS,
             process::EXPORTS,
+            processor_groups::EXPORTS,
+            push_lock::EXPORTS,
             registry::EXPORTS,
             registry_query::EXPORTS,
             resource::EXPORTS,

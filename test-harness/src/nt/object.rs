@@ -7,17 +7,18 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::dispatcher::initialize_header;
+use super::dispatcher::{KeResetEvent, KeSetEvent, initialize_header};
 use super::irql::called;
 use super::pool::{self, Owner};
 use super::status::{
     STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH,
     STATUS_SUCCESS,
 };
+use super::strings::text;
 use super::types::{
-    ACCESS_MASK, DISPATCH_LEVEL, EVENT_ALL_ACCESS, EVENT_NOTIFICATION_OBJECT, EVENT_SYNCHRONIZATION_OBJECT,
+    ACCESS_MASK, APC_LEVEL, DISPATCH_LEVEL, EVENT_ALL_ACCESS, EVENT_NOTIFICATION_OBJECT, EVENT_SYNCHRONIZATION_OBJECT,
     FILE_OBJECT, HANDLE, KERNEL_MODE, KEVENT, NTSTATUS, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES,
-    OBJECT_HANDLE_INFORMATION, PASSIVE_LEVEL, PVOID,
+    OBJECT_HANDLE_INFORMATION, PASSIVE_LEVEL, PVOID, UNICODE_STRING,
 };
 use super::{io, registry};
 use crate::guard::violate;
@@ -205,7 +206,11 @@ fn delete(kernel: &Kernel, body: usize, kind: Kind) {
             kernel.callback_objects.forget(body);
             free_body(kernel, body);
         }
-        Kind::Event | Kind::Device | Kind::Driver | Kind::Process | Kind::Thread => free_body(kernel, body),
+        Kind::Event => {
+            kernel.extension::<NamedEvents>().0.lock().retain(|_, event| *event != body);
+            free_body(kernel, body);
+        }
+        Kind::Device | Kind::Driver | Kind::Process | Kind::Thread => free_body(kernel, body),
     }
 }
 
@@ -400,6 +405,100 @@ pub(crate) extern "win64" fn ObReferenceObjectByPointer(
     STATUS_SUCCESS
 }
 
+pub(crate) extern "win64" fn ObOpenObjectByPointer(
+    object: PVOID,
+    attributes: u32,
+    _access_state: PVOID,
+    access: ACCESS_MASK,
+    object_type: Option<&OBJECT_TYPE>,
+    _mode: i8,
+    handle: &std::cell::Cell<HANDLE>,
+) -> NTSTATUS {
+    let current = called("ObOpenObjectByPointer", APC_LEVEL);
+    let kernel = &current.kernel;
+    let body = object as usize;
+    let Some(kind) = kernel.objects.kind(body) else {
+        violate(Rule::Object, format!("{object:p} is no object, or it has been deleted"))
+    };
+    if object_type.is_some_and(|wanted| wanted.kind != kind) {
+        return STATUS_OBJECT_TYPE_MISMATCH;
+    }
+    if kernel.faults.allocation_fails() {
+        return STATUS_INSUFFICIENT_RESOURCES;
+    }
+    let opened = if attributes & OBJ_KERNEL_HANDLE != 0 {
+        Some(open_kernel_handle(kernel, body))
+    } else {
+        open(kernel, &current.thread.process, body, map_generic(kind, access))
+    };
+    handle.set(opened.unwrap_or(0));
+    STATUS_SUCCESS
+}
+
+/// The names of events that have one, and their bodies.
+#[derive(Default)]
+struct NamedEvents(Mutex<BTreeMap<String, usize>>);
+
+/// Makes a named event, or opens it. A kernel handle, and the event.
+fn named_event(
+    call: &'static str,
+    name: &UNICODE_STRING,
+    notification: bool,
+    handle: &std::cell::Cell<HANDLE>,
+) -> PVOID {
+    let kernel = &called(call, PASSIVE_LEVEL).kernel;
+    let name = text(name).to_lowercase();
+    let names = kernel.extension::<NamedEvents>();
+    if kernel.faults.allocation_fails() {
+        return std::ptr::null_mut();
+    }
+    let known = names.0.lock().get(&name).copied().filter(|body| kernel.objects.reference(*body).is_some());
+    // The state of a new one is signaled.
+    let Some(body) = known.or_else(|| create_event(kernel, notification, true)) else { return std::ptr::null_mut() };
+    names.0.lock().insert(name, body);
+    handle.set(open_kernel_handle(kernel, body));
+    dereference(kernel, body);
+    body as PVOID
+}
+
+pub(crate) extern "win64" fn IoCreateNotificationEvent(
+    name: &UNICODE_STRING,
+    handle: &std::cell::Cell<HANDLE>,
+) -> PVOID {
+    named_event("IoCreateNotificationEvent", name, true, handle)
+}
+
+pub(crate) extern "win64" fn IoCreateSynchronizationEvent(
+    name: &UNICODE_STRING,
+    handle: &std::cell::Cell<HANDLE>,
+) -> PVOID {
+    named_event("IoCreateSynchronizationEvent", name, false, handle)
+}
+
+/// The event of a handle; the state before.
+fn change_event(call: &'static str, handle: HANDLE, before: Option<&std::cell::Cell<i32>>, set: bool) -> NTSTATUS {
+    let kernel = &called(call, PASSIVE_LEVEL).kernel;
+    let body = match look_up(kernel, handle) {
+        Some(HandleEntry { kind: Kind::Event, body, .. }) => body,
+        Some(_) => return STATUS_OBJECT_TYPE_MISMATCH,
+        None => return STATUS_INVALID_HANDLE,
+    };
+    let event = event(body);
+    let state = if set { KeSetEvent(event, 0, 0) } else { KeResetEvent(event) };
+    if let Some(before) = before {
+        before.set(state);
+    }
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn ZwSetEvent(handle: HANDLE, before: Option<&std::cell::Cell<i32>>) -> NTSTATUS {
+    change_event("ZwSetEvent", handle, before, true)
+}
+
+pub(crate) extern "win64" fn ZwResetEvent(handle: HANDLE, before: Option<&std::cell::Cell<i32>>) -> NTSTATUS {
+    change_event("ZwResetEvent", handle, before, false)
+}
+
 pub(crate) extern "win64" fn ObfReferenceObject(object: PVOID) -> isize {
     let current = called("ObfReferenceObject", DISPATCH_LEVEL);
     match current.kernel.objects.reference(object as usize) {
@@ -553,4 +652,9 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     ObfDereferenceObjectWithTag,
     ZwClose,
     ZwCreateEvent,
+    ZwSetEvent,
+    ZwResetEvent,
+    ObOpenObjectByPointer,
+    IoCreateNotificationEvent,
+    IoCreateSynchronizationEvent,
 ];

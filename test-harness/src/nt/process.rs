@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use super::dispatcher::initialize_header;
 use super::irql::called;
 use super::object::{self, Handles, Kind};
-use super::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
+use super::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_CID, STATUS_SUCCESS};
 use super::types::{
-    CLIENT_ID, DISPATCH_LEVEL, EPROCESS, ETHREAD, HANDLE, HIGH_LEVEL, IRP, NTSTATUS, PASSIVE_LEVEL, PEPROCESS,
-    PETHREAD, PROCESS_OBJECT, PVOID, THREAD_OBJECT,
+    APC_LEVEL, CLIENT_ID, DISPATCH_LEVEL, EPROCESS, ETHREAD, HANDLE, HIGH_LEVEL, IRP, NTSTATUS, PASSIVE_LEVEL,
+    PEPROCESS, PETHREAD, PROCESS_OBJECT, PVOID, THREAD_OBJECT,
 };
 use crate::guard::{callout, escape, violate};
 use crate::image::Export;
@@ -230,6 +230,30 @@ pub(crate) extern "win64" fn PsGetCurrentThreadId() -> HANDLE {
     called("PsGetCurrentThreadId", HIGH_LEVEL).thread.id
 }
 
+pub(crate) extern "win64" fn PsLookupProcessByProcessId(id: HANDLE, found: &std::cell::Cell<PEPROCESS>) -> NTSTATUS {
+    let kernel = &called("PsLookupProcessByProcessId", APC_LEVEL).kernel;
+    let process = kernel.processes.processes.lock().values().find(|process| process.id == id).cloned();
+    match process.filter(|process| kernel.objects.reference(process.body).is_some()) {
+        Some(process) => {
+            found.set(process.body());
+            STATUS_SUCCESS
+        }
+        None => STATUS_INVALID_CID,
+    }
+}
+
+pub(crate) extern "win64" fn PsLookupThreadByThreadId(id: HANDLE, found: &std::cell::Cell<PETHREAD>) -> NTSTATUS {
+    let kernel = &called("PsLookupThreadByThreadId", APC_LEVEL).kernel;
+    let thread = kernel.processes.threads.lock().values().find(|thread| thread.id == id).cloned();
+    match thread.filter(|thread| kernel.objects.reference(thread.body).is_some()) {
+        Some(thread) => {
+            found.set(thread.body());
+            STATUS_SUCCESS
+        }
+        None => STATUS_INVALID_CID,
+    }
+}
+
 pub(crate) extern "win64" fn PsGetProcessId(process: &EPROCESS) -> HANDLE {
     called("PsGetProcessId", HIGH_LEVEL);
     process.UniqueProcessId.get()
@@ -396,6 +420,8 @@ pub(crate) extern "win64" fn IoIs32bitProcess(irp: Option<&IRP>) -> u8 {
 }
 
 pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    PsLookupProcessByProcessId,
+    PsLookupThreadByThreadId,
     KeQueryActiveProcessorCount,
     KeQueryActiveProcessors,
     KeQueryMaximumProcessorCount,

@@ -10,7 +10,8 @@ use super::irql::called;
 use super::object::{self, Kind};
 use super::status::{
     STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_CANNOT_DELETE, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS,
+    STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER, STATUS_KEY_DELETED, STATUS_NO_MORE_ENTRIES,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS,
 };
 use super::strings::text;
 use super::types::{HANDLE, NTSTATUS, OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
@@ -55,7 +56,7 @@ impl Value {
         }
     }
 
-    fn from_bytes(kind: u32, bytes: &[u8]) -> Self {
+    pub(super) fn from_bytes(kind: u32, bytes: &[u8]) -> Self {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
         let text = |units: &[u16]| String::from_utf16_lossy(units);
         match (kind, bytes) {
@@ -74,9 +75,16 @@ impl Value {
 type Values = BTreeMap<String, (String, Value)>;
 
 #[derive(Default)]
+struct Key {
+    /// The last part of its path, as it was created.
+    name: String,
+    values: Values,
+}
+
+#[derive(Default)]
 struct Store {
     /// Keys by their path in lower case.
-    keys: BTreeMap<String, Values>,
+    keys: BTreeMap<String, Key>,
     /// Paths of open key objects, by the object's body.
     open: HashMap<usize, String>,
 }
@@ -92,34 +100,44 @@ fn folded(path: &str) -> String {
 impl Registry {
     /// Makes a key, and those above it.
     pub(crate) fn create_key(&self, path: &str) {
-        let path = folded(path);
+        let path = path.trim_end_matches('\\');
         let mut store = self.0.lock();
-        for (index, _) in path.match_indices('\\').skip(1) {
-            store.keys.entry(path[..index].to_owned()).or_default();
+        let above = path.match_indices('\\').skip(1).map(|(index, _)| index);
+        for end in above.chain([path.len()]) {
+            let name = path[..end].rsplit('\\').next().unwrap_or_default().to_owned();
+            store.keys.entry(folded(&path[..end])).or_insert(Key { name, values: Values::new() });
         }
-        store.keys.entry(path).or_default();
+    }
+
+    /// The names of the keys right below one, in the order of the alphabet.
+    fn names_below(&self, path: &str) -> Vec<String> {
+        let below = format!("{}\\", folded(path));
+        let store = self.0.lock();
+        let keys = store.keys.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+        keys.filter(|(path, _)| !path[below.len()..].contains('\\')).map(|(_, key)| key.name.clone()).collect()
     }
 
     pub(crate) fn set(&self, path: &str, name: &str, value: Value) {
         self.create_key(path);
         let mut store = self.0.lock();
-        store.keys.entry(folded(path)).or_default().insert(name.to_lowercase(), (name.to_owned(), value));
+        let key = store.keys.entry(folded(path)).or_default();
+        key.values.insert(name.to_lowercase(), (name.to_owned(), value));
     }
 
     pub(crate) fn get(&self, path: &str, name: &str) -> Option<Value> {
         let store = self.0.lock();
-        store.keys.get(&folded(path))?.get(&name.to_lowercase()).map(|(_, value)| value.clone())
+        store.keys.get(&folded(path))?.values.get(&name.to_lowercase()).map(|(_, value)| value.clone())
     }
 
     /// All values of a key, by name.
     pub(super) fn values(&self, path: &str) -> Vec<(String, Value)> {
-        self.0.lock().keys.get(&folded(path)).map(|values| values.values().cloned().collect()).unwrap_or_default()
+        self.0.lock().keys.get(&folded(path)).map(|key| key.values.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Deletes a value; false if there is none.
     pub(super) fn delete_value(&self, path: &str, name: &str) -> bool {
         let mut store = self.0.lock();
-        store.keys.get_mut(&folded(path)).and_then(|values| values.remove(&name.to_lowercase())).is_some()
+        store.keys.get_mut(&folded(path)).and_then(|key| key.values.remove(&name.to_lowercase())).is_some()
     }
 
     /// Deletes a key with its values, and those under it.
@@ -129,16 +147,9 @@ impl Registry {
         self.0.lock().keys.retain(|key, _| *key != path && !key.starts_with(&below));
     }
 
-    /// Deletes a key with its values; false if there are keys below it.
-    fn delete_leaf(&self, path: &str) -> bool {
-        let path = folded(path);
-        let below = format!("{path}\\");
-        let mut store = self.0.lock();
-        let leaf = !store.keys.keys().any(|key| key.starts_with(&below));
-        if leaf {
-            store.keys.remove(&path);
-        }
-        leaf
+    /// The last part of a key's path, as it was created.
+    fn name_of(&self, path: &str) -> String {
+        self.0.lock().keys.get(&folded(path)).map(|key| key.name.clone()).unwrap_or_default()
     }
 
     pub(crate) fn has_key(&self, path: &str) -> bool {
@@ -159,6 +170,15 @@ pub(super) fn forget(kernel: &Kernel, body: usize) {
 pub(super) fn path(kernel: &Kernel, handle: HANDLE) -> Option<String> {
     let entry = object::look_up(kernel, handle).filter(|entry| entry.kind == Kind::Key)?;
     kernel.registry.path_of(entry.body)
+}
+
+/// The path of an open key that has not been deleted.
+///
+/// # Errors
+/// STATUS_INVALID_HANDLE, STATUS_KEY_DELETED.
+fn open_path(kernel: &Kernel, handle: HANDLE) -> Result<String, NTSTATUS> {
+    let path = path(kernel, handle).ok_or(STATUS_INVALID_HANDLE)?;
+    if kernel.registry.has_key(&path) { Ok(path) } else { Err(STATUS_KEY_DELETED) }
 }
 
 /// Opens a key for the kernel. A handle, which ZwClose closes.
@@ -235,7 +255,10 @@ pub(crate) extern "win64" fn ZwSetValueKey(
     size: u32,
 ) -> NTSTATUS {
     called("ZwSetValueKey", PASSIVE_LEVEL);
-    let Some(path) = path(kernel(), key) else { return STATUS_INVALID_HANDLE };
+    let path = match open_path(kernel(), key) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
     // SAFETY: the caller names `size` bytes; a bad range faults, which the guard reports.
     let bytes = unsafe { std::slice::from_raw_parts(data, size as usize) };
     kernel().registry.set(&path, &text(name), Value::from_bytes(kind, bytes));
@@ -244,18 +267,30 @@ pub(crate) extern "win64" fn ZwSetValueKey(
 
 pub(crate) extern "win64" fn ZwDeleteValueKey(key: HANDLE, name: &UNICODE_STRING) -> NTSTATUS {
     called("ZwDeleteValueKey", PASSIVE_LEVEL);
-    let Some(path) = path(kernel(), key) else { return STATUS_INVALID_HANDLE };
+    let path = match open_path(kernel(), key) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
     if kernel().registry.delete_value(&path, &text(name)) { STATUS_SUCCESS } else { STATUS_OBJECT_NAME_NOT_FOUND }
 }
 
-/// The handle stays open, and names nothing any more. A key with keys below it stays.
 pub(crate) extern "win64" fn ZwDeleteKey(key: HANDLE) -> NTSTATUS {
     called("ZwDeleteKey", PASSIVE_LEVEL);
-    let Some(path) = path(kernel(), key) else { return STATUS_INVALID_HANDLE };
-    if !kernel().registry.delete_leaf(&path) {
+    let path = match open_path(kernel(), key) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
+    if !kernel().registry.names_below(&path).is_empty() {
         return STATUS_CANNOT_DELETE;
     }
+    kernel().registry.delete_key(&path);
     STATUS_SUCCESS
+}
+
+/// What is in memory is what there is: nothing is left to be written.
+pub(crate) extern "win64" fn ZwFlushKey(key: HANDLE) -> NTSTATUS {
+    called("ZwFlushKey", PASSIVE_LEVEL);
+    open_path(kernel(), key).map_or_else(|status| status, |_| STATUS_SUCCESS)
 }
 
 /// KEY_VALUE_INFORMATION_CLASS.
@@ -263,21 +298,31 @@ const BASIC: u32 = 0;
 const FULL: u32 = 1;
 const PARTIAL: u32 = 2;
 
-pub(crate) extern "win64" fn ZwQueryValueKey(
-    key: HANDLE,
-    name: &UNICODE_STRING,
-    class: u32,
-    buffer: PVOID,
-    length: u32,
-    needed: &Cell<u32>,
-) -> NTSTATUS {
-    called("ZwQueryValueKey", PASSIVE_LEVEL);
-    let Some(path) = path(kernel(), key) else { return STATUS_INVALID_HANDLE };
-    let name = text(name);
-    let Some(value) = kernel().registry.get(&path, &name) else { return STATUS_OBJECT_NAME_NOT_FOUND };
-    let (data, wide) = (value.bytes(), name.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
-    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
-    // KEY_VALUE_*_INFORMATION: TitleIndex, Type, then what the class adds.
+fn wide(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+}
+
+fn number(value: usize) -> [u8; 4] {
+    u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// Stores as much of a structure as there is room for. `fixed` is the size of what comes before its variable part.
+fn store(all: &[u8], fixed: usize, buffer: PVOID, length: u32, needed: &Cell<u32>) -> NTSTATUS {
+    needed.set(u32::try_from(all.len()).unwrap_or(u32::MAX));
+    let room = length as usize;
+    if room < fixed {
+        return STATUS_BUFFER_TOO_SMALL;
+    }
+    let copied = all.len().min(room);
+    // SAFETY: the caller gives `length` bytes; a bad buffer faults, which the guard reports.
+    unsafe { std::ptr::copy_nonoverlapping(all.as_ptr(), buffer.cast(), copied) };
+    if copied < all.len() { STATUS_BUFFER_OVERFLOW } else { STATUS_SUCCESS }
+}
+
+/// KEY_VALUE_*_INFORMATION, and the size of its fixed part.
+fn value_information(class: u32, name: &str, value: &Value) -> Option<(Vec<u8>, usize)> {
+    let (data, wide) = (value.bytes(), wide(name));
+    // TitleIndex, Type, then what the class adds.
     let mut all = vec![0; 4];
     all.extend(value.kind().to_le_bytes());
     let fixed = match class {
@@ -301,18 +346,155 @@ pub(crate) extern "win64" fn ZwQueryValueKey(
             all.extend(&data);
             12
         }
-        _ => return STATUS_INVALID_PARAMETER,
+        _ => return None,
     };
-    needed.set(u32::try_from(all.len()).unwrap_or(u32::MAX));
-    let room = length as usize;
-    if room < fixed {
-        return STATUS_BUFFER_TOO_SMALL;
-    }
-    let copied = all.len().min(room);
-    // SAFETY: the caller gives `length` bytes; a bad buffer faults, which the guard reports.
-    unsafe { std::ptr::copy_nonoverlapping(all.as_ptr(), buffer.cast(), copied) };
-    if copied < all.len() { STATUS_BUFFER_OVERFLOW } else { STATUS_SUCCESS }
+    Some((all, fixed))
 }
 
-pub(super) const EXPORTS: &[(&str, Export)] =
-    super::exports![ZwOpenKey, ZwCreateKey, ZwDeleteKey, ZwSetValueKey, ZwDeleteValueKey, ZwQueryValueKey];
+pub(crate) extern "win64" fn ZwQueryValueKey(
+    key: HANDLE,
+    name: &UNICODE_STRING,
+    class: u32,
+    buffer: PVOID,
+    length: u32,
+    needed: &Cell<u32>,
+) -> NTSTATUS {
+    called("ZwQueryValueKey", PASSIVE_LEVEL);
+    let path = match open_path(kernel(), key) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
+    let name = text(name);
+    let Some(value) = kernel().registry.get(&path, &name) else { return STATUS_OBJECT_NAME_NOT_FOUND };
+    match value_information(class, &name, &value) {
+        Some((all, fixed)) => store(&all, fixed, buffer, length, needed),
+        None => STATUS_INVALID_PARAMETER,
+    }
+}
+
+pub(crate) extern "win64" fn ZwEnumerateValueKey(
+    key: HANDLE,
+    index: u32,
+    class: u32,
+    buffer: PVOID,
+    length: u32,
+    needed: &Cell<u32>,
+) -> NTSTATUS {
+    called("ZwEnumerateValueKey", PASSIVE_LEVEL);
+    let path = match open_path(kernel(), key) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
+    let Some((name, value)) = kernel().registry.values(&path).into_iter().nth(index as usize) else {
+        return STATUS_NO_MORE_ENTRIES;
+    };
+    match value_information(class, &name, &value) {
+        Some((all, fixed)) => store(&all, fixed, buffer, length, needed),
+        None => STATUS_INVALID_PARAMETER,
+    }
+}
+
+/// KEY_INFORMATION_CLASS.
+const KEY_BASIC: u32 = 0;
+const KEY_NODE: u32 = 1;
+const KEY_FULL: u32 = 2;
+const KEY_NAME: u32 = 3;
+
+/// KEY_*_INFORMATION, and the size of its fixed part. Keys have no class, and nobody has noted when they were written.
+fn key_information(class: u32, path: &str, name: &str) -> Option<(Vec<u8>, usize)> {
+    const NO_CLASS: usize = 0xffff_ffff;
+    let (mut all, units) = (vec![0; 12], wide(name));
+    let fixed = match class {
+        KEY_BASIC => {
+            all.extend(number(units.len()));
+            all.extend(&units);
+            16
+        }
+        KEY_NODE => {
+            for part in [NO_CLASS, 0, units.len()] {
+                all.extend(number(part));
+            }
+            all.extend(&units);
+            24
+        }
+        KEY_FULL => {
+            let registry = &kernel().registry;
+            let (names, values) = (registry.names_below(path), registry.values(path));
+            let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
+            for part in [
+                NO_CLASS,
+                0,
+                names.len(),
+                longest(&mut names.iter().map(|name| wide(name).len())),
+                0,
+                values.len(),
+                longest(&mut values.iter().map(|(name, _)| wide(name).len())),
+                longest(&mut values.iter().map(|(_, value)| value.bytes().len())),
+            ] {
+                all.extend(number(part));
+            }
+            44
+        }
+        KEY_NAME => {
+            all = number(wide(path).len()).to_vec();
+            all.extend(wide(path));
+            4
+        }
+        _ => return None,
+    };
+    Some((all, fixed))
+}
+
+pub(crate) extern "win64" fn ZwQueryKey(
+    key: HANDLE,
+    class: u32,
+    buffer: PVOID,
+    length: u32,
+    needed: &Cell<u32>,
+) -> NTSTATUS {
+    called("ZwQueryKey", PASSIVE_LEVEL);
+    let path = match open_path(kernel(), key) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
+    let name = kernel().registry.name_of(&path);
+    match key_information(class, &path, &name) {
+        Some((all, fixed)) => store(&all, fixed, buffer, length, needed),
+        None => STATUS_INVALID_PARAMETER,
+    }
+}
+
+pub(crate) extern "win64" fn ZwEnumerateKey(
+    key: HANDLE,
+    index: u32,
+    class: u32,
+    buffer: PVOID,
+    length: u32,
+    needed: &Cell<u32>,
+) -> NTSTATUS {
+    called("ZwEnumerateKey", PASSIVE_LEVEL);
+    let path = match open_path(kernel(), key) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
+    let Some(name) = kernel().registry.names_below(&path).into_iter().nth(index as usize) else {
+        return STATUS_NO_MORE_ENTRIES;
+    };
+    match key_information(class, &format!("{path}\\{name}"), &name) {
+        Some((all, fixed)) if class != KEY_NAME => store(&all, fixed, buffer, length, needed),
+        Some(_) | None => STATUS_INVALID_PARAMETER,
+    }
+}
+
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    ZwOpenKey,
+    ZwCreateKey,
+    ZwSetValueKey,
+    ZwDeleteValueKey,
+    ZwQueryValueKey,
+    ZwDeleteKey,
+    ZwFlushKey,
+    ZwEnumerateValueKey,
+    ZwQueryKey,
+    ZwEnumerateKey,
+];

@@ -8,14 +8,15 @@ use super::irql::called;
 use super::pool;
 use super::registry::{self, Value};
 use super::status::{
-    STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_NOT_FOUND,
-    STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS, nt_success,
+    STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS, nt_success,
 };
 use super::strings::units;
 use super::types::{HANDLE, NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
 use crate::guard::callout;
 use crate::image::Export;
 use crate::kernel::Kernel;
+use crate::thread::kernel;
 
 type QueryRoutine = extern "win64" fn(*const u16, u32, *const u8, u32, PVOID, PVOID) -> NTSTATUS;
 
@@ -246,6 +247,63 @@ fn query_all(
     }
 }
 
+/// A key that a driver names by where its path begins.
+fn key_path(relative_to: u32, path: usize) -> Result<String, NTSTATUS> {
+    if relative_to & IS_HANDLE != 0 {
+        return registry::path(kernel(), path as HANDLE).ok_or(STATUS_INVALID_HANDLE);
+    }
+    let root = ROOTS.get((relative_to & !OPTIONAL) as usize).ok_or(STATUS_INVALID_PARAMETER)?;
+    Ok(format!("{root}{}", text_at(path as *const u16)))
+}
+
+pub(crate) extern "win64" fn RtlWriteRegistryValue(
+    relative_to: u32,
+    path: usize,
+    name: *const u16,
+    kind: u32,
+    data: *const u8,
+    length: u32,
+) -> NTSTATUS {
+    called("RtlWriteRegistryValue", PASSIVE_LEVEL);
+    let path = match key_path(relative_to, path) {
+        Ok(path) => path,
+        Err(status) => return status,
+    };
+    // SAFETY: the caller names `length` bytes; a bad range faults, which the guard reports.
+    let bytes = unsafe { std::slice::from_raw_parts(data, length as usize) };
+    kernel().registry.set(&path, &text_at(name), Value::from_bytes(kind, bytes));
+    STATUS_SUCCESS
+}
+
+pub(crate) extern "win64" fn RtlCheckRegistryKey(relative_to: u32, path: usize) -> NTSTATUS {
+    called("RtlCheckRegistryKey", PASSIVE_LEVEL);
+    match key_path(relative_to, path) {
+        Ok(path) if kernel().registry.has_key(&path) => STATUS_SUCCESS,
+        Ok(_) => STATUS_OBJECT_NAME_NOT_FOUND,
+        Err(status) => status,
+    }
+}
+
+pub(crate) extern "win64" fn RtlCreateRegistryKey(relative_to: u32, path: usize) -> NTSTATUS {
+    called("RtlCreateRegistryKey", PASSIVE_LEVEL);
+    match key_path(relative_to, path) {
+        Ok(path) => {
+            kernel().registry.create_key(&path);
+            STATUS_SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+pub(crate) extern "win64" fn RtlDeleteRegistryValue(relative_to: u32, path: usize, name: *const u16) -> NTSTATUS {
+    called("RtlDeleteRegistryValue", PASSIVE_LEVEL);
+    match key_path(relative_to, path) {
+        Ok(path) if kernel().registry.delete_value(&path, &text_at(name)) => STATUS_SUCCESS,
+        Ok(_) => STATUS_OBJECT_NAME_NOT_FOUND,
+        Err(status) => status,
+    }
+}
+
 pub(crate) extern "win64" fn RtlQueryRegistryValues(
     relative_to: u32,
     path: usize,
@@ -269,4 +327,11 @@ pub(crate) extern "win64" fn RtlQueryRegistryValuesEx(
     RtlQueryRegistryValues(relative_to, path, table, context, environment)
 }
 
-pub(super) const EXPORTS: &[(&str, Export)] = super::exports![RtlQueryRegistryValues, RtlQueryRegistryValuesEx];
+pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
+    RtlQueryRegistryValues,
+    RtlQueryRegistryValuesEx,
+    RtlWriteRegistryValue,
+    RtlCheckRegistryKey,
+    RtlCreateRegistryKey,
+    RtlDeleteRegistryValue,
+];

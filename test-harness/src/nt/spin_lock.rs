@@ -19,6 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Takes the lock; the IRQL is the caller's business.
 pub(super) fn acquire(current: &Current, lock: &KSPIN_LOCK) {
+    acquire_as(current, lock, LockKind::Spin);
+}
+
+fn acquire_as(current: &Current, lock: &KSPIN_LOCK, kind: LockKind) {
     let me = current.thread.id;
     if lock.load(Ordering::Relaxed) != me {
         wanted(current, ptr::from_ref(lock) as usize);
@@ -46,7 +50,7 @@ pub(super) fn acquire(current: &Current, lock: &KSPIN_LOCK) {
         }
         simulation::pause();
     }
-    acquired(current, ptr::from_ref(lock) as usize, LockKind::Spin);
+    acquired(current, ptr::from_ref(lock) as usize, kind);
 }
 
 /// Gives the lock back.
@@ -69,6 +73,14 @@ pub(crate) extern "win64" fn KeAcquireSpinLockRaiseToDpc(lock: &KSPIN_LOCK) -> K
     let current = called("KeAcquireSpinLockRaiseToDpc", DISPATCH_LEVEL);
     let old = current.irql.replace(DISPATCH_LEVEL);
     acquire(current, lock);
+    old
+}
+
+/// What KeAcquireSpinLockRaiseToDpc does, for a lock of the framework's own.
+pub(crate) fn raise_and_acquire(lock: &KSPIN_LOCK, kind: LockKind) -> KIRQL {
+    let current = called("KeAcquireSpinLockRaiseToDpc", DISPATCH_LEVEL);
+    let old = current.irql.replace(DISPATCH_LEVEL);
+    acquire_as(current, lock, kind);
     old
 }
 

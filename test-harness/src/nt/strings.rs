@@ -25,7 +25,7 @@ pub(crate) fn text(string: &UNICODE_STRING) -> String {
     String::from_utf16_lossy(&code_units(string))
 }
 
-pub(super) fn unit(at: *const u16) -> u16 {
+pub(crate) fn unit(at: *const u16) -> u16 {
     // SAFETY: the string's owner says that the unit is there; a bad address faults, which the guard reports.
     unsafe { at.read_unaligned() }
 }

@@ -186,6 +186,7 @@ pub struct OBJECT_ATTRIBUTES {
     pub SecurityQualityOfService: PVOID,
 }
 
+pub const OBJ_CASE_INSENSITIVE: u32 = 0x40;
 pub const OBJ_KERNEL_HANDLE: u32 = 0x200;
 
 #[repr(C)]
@@ -194,6 +195,7 @@ pub struct OBJECT_HANDLE_INFORMATION {
     pub GrantedAccess: ACCESS_MASK,
 }
 
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct CLIENT_ID {
     pub UniqueProcess: HANDLE,
@@ -377,6 +379,9 @@ pub const IRP_MJ_CREATE: u8 = 0x00;
 pub const IRP_MJ_CLOSE: u8 = 0x02;
 pub const IRP_MJ_READ: u8 = 0x03;
 pub const IRP_MJ_WRITE: u8 = 0x04;
+pub const IRP_MJ_QUERY_INFORMATION: u8 = 0x05;
+pub const IRP_MJ_SET_INFORMATION: u8 = 0x06;
+pub const IRP_MJ_FLUSH_BUFFERS: u8 = 0x09;
 pub const IRP_MJ_DEVICE_CONTROL: u8 = 0x0e;
 pub const IRP_MJ_INTERNAL_DEVICE_CONTROL: u8 = 0x0f;
 pub const IRP_MJ_SHUTDOWN: u8 = 0x10;
@@ -598,6 +603,32 @@ pub struct FILE_OBJECT {
     pub FileObjectExtension: Cell<PVOID>,
 }
 
+/// A node's links (ntddk.h).
+#[repr(C)]
+pub struct RTL_BALANCED_LINKS {
+    pub Parent: Cell<*mut RTL_BALANCED_LINKS>,
+    pub LeftChild: Cell<*mut RTL_BALANCED_LINKS>,
+    pub RightChild: Cell<*mut RTL_BALANCED_LINKS>,
+    pub Balance: Cell<i8>,
+    pub Reserved: [Cell<u8>; 3],
+}
+
+/// A generic table (ntddk.h).
+#[repr(C)]
+pub struct RTL_AVL_TABLE {
+    pub BalancedRoot: RTL_BALANCED_LINKS,
+    pub OrderedPointer: Cell<PVOID>,
+    pub WhichOrderedElement: Cell<u32>,
+    pub NumberGenericTableElements: Cell<u32>,
+    pub DepthOfTree: Cell<u32>,
+    pub RestartKey: Cell<*mut RTL_BALANCED_LINKS>,
+    pub DeleteCount: Cell<u32>,
+    pub CompareRoutine: Cell<Option<extern "win64" fn(*const RTL_AVL_TABLE, PVOID, PVOID) -> u32>>,
+    pub AllocateRoutine: Cell<Option<extern "win64" fn(*const RTL_AVL_TABLE, u32) -> PVOID>>,
+    pub FreeRoutine: Cell<Option<extern "win64" fn(*const RTL_AVL_TABLE, PVOID)>>,
+    pub TableContext: Cell<PVOID>,
+}
+
 pub const FO_SYNCHRONOUS_IO: u32 = 0x0000_0002;
 pub const FO_HANDLE_CREATED: u32 = 0x0004_0000;
 pub const FO_CLEANUP_COMPLETE: u32 = 0x0000_4000;
@@ -618,6 +649,9 @@ pub const MAXIMUM_ALLOWED: ACCESS_MASK = 0x0200_0000;
 pub const SYNCHRONIZE: ACCESS_MASK = 0x0010_0000;
 pub const FILE_READ_DATA: ACCESS_MASK = 0x0001;
 pub const FILE_WRITE_DATA: ACCESS_MASK = 0x0002;
+pub const FILE_APPEND_DATA: ACCESS_MASK = 0x0004;
+pub const FILE_EXECUTE: ACCESS_MASK = 0x0020;
+pub const DELETE: ACCESS_MASK = 0x0001_0000;
 pub const FILE_GENERIC_READ: ACCESS_MASK = 0x0012_0089;
 pub const FILE_GENERIC_WRITE: ACCESS_MASK = 0x0012_0116;
 pub const FILE_GENERIC_EXECUTE: ACCESS_MASK = 0x0012_00a0;

@@ -13,6 +13,7 @@ use wsk_bindings::{
 };
 
 use super::address::{Encoded, read};
+use super::hosts;
 use super::operation::{self, Completion, Cursor, Operation, begin};
 use super::registration::of_client;
 use super::socket::{Callbacks, Category, Socket};
@@ -322,8 +323,9 @@ fn set_static_events(registration: &Registration, input_size: usize, input: PVOI
 
 const ADDRESS_INFO_TAG: u32 = pool::tag(*b"Wska");
 
-/// The address is to be bound (ws2tcpip.h).
+/// The address is to be bound, and names are literals (ws2tcpip.h).
 const AI_PASSIVE: i32 = 1;
+const AI_NUMERICHOST: i32 = 4;
 
 /// One ADDRINFOEXW and its address, in one block.
 #[repr(C)]
@@ -362,41 +364,59 @@ pub(super) extern "win64" fn WskGetAddressInfo(
     Completion::new(irp, status, 0).conclude(&wsk)
 }
 
-/// The address of a literal, or of localhost. Other names are not looked up: there is no name service here.
+/// The addresses of a literal, or of a host that the machine knows, in a list.
 fn resolve(
     node: Option<&str>,
     service: Option<&str>,
     hints: Option<&ADDRINFOEXW>,
 ) -> Result<*mut ADDRINFOEXW, NTSTATUS> {
-    let wanted = hints.map_or(0, |hints| hints.ai_family);
-    let passive = hints.is_some_and(|hints| hints.ai_flags & AI_PASSIVE != 0);
-    let port: u16 = match service {
-        None | Some("") => 0,
-        Some(service) => service.parse().map_err(|_| STATUS_NOT_FOUND)?,
-    };
-    let ip: IpAddr = match node {
-        None | Some("") if passive && wanted == i32::from(AF_INET6) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        None | Some("") if passive => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        None | Some("" | "localhost") if wanted == i32::from(AF_INET6) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        None | Some("" | "localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(node) => node.parse().map_err(|_| STATUS_NOT_FOUND)?,
-    };
-    let (family, length) = if ip.is_ipv4() { (AF_INET, 16) } else { (AF_INET6, 28) };
-    if wanted != i32::from(AF_UNSPEC) && wanted != i32::from(family) {
-        return Err(STATUS_NOT_FOUND);
-    }
     let kernel = kernel();
-    let failed = kernel.faults.allocation_fails();
-    let block = if failed {
-        None
-    } else {
-        kernel.pool.allocate(size_of::<AddressInfo>(), ADDRESS_INFO_TAG, Owner::Driver, true)
+    let wanted = hints.map_or(0, |hints| hints.ai_family);
+    let flags = hints.map_or(0, |hints| hints.ai_flags);
+    let port = match service {
+        None | Some("") => 0,
+        Some(service) => hosts::port(service).ok_or(STATUS_NOT_FOUND)?,
     };
-    let block = block.ok_or(STATUS_INSUFFICIENT_RESOURCES)?.cast::<AddressInfo>();
+    let all = match node {
+        None | Some("") if flags & AI_PASSIVE != 0 => {
+            vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)]
+        }
+        None | Some("") => hosts::addresses(kernel, "localhost"),
+        Some(node) => match node.parse() {
+            Ok(literal) => vec![literal],
+            Err(_) if flags & AI_NUMERICHOST != 0 => Vec::new(),
+            Err(_) => hosts::addresses(kernel, node),
+        },
+    };
+    let fits = |ip: &IpAddr| wanted == i32::from(AF_UNSPEC) || wanted == i32::from(family_of(ip));
+    let mut first: *mut ADDRINFOEXW = std::ptr::null_mut();
+    for ip in all.into_iter().filter(fits).rev() {
+        match describe(SocketAddr::new(ip, port), hints, first) {
+            Some(info) => first = info,
+            None => {
+                free_all(first);
+                return Err(STATUS_INSUFFICIENT_RESOURCES);
+            }
+        }
+    }
+    if first.is_null() { Err(STATUS_NOT_FOUND) } else { Ok(first) }
+}
+
+fn family_of(ip: &IpAddr) -> u16 {
+    if ip.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+/// One entry of a list, before the rest of it.
+fn describe(address: SocketAddr, hints: Option<&ADDRINFOEXW>, next: *mut ADDRINFOEXW) -> Option<*mut ADDRINFOEXW> {
+    let kernel = kernel();
+    if kernel.faults.allocation_fails() {
+        return None;
+    }
+    let block = kernel.pool.allocate(size_of::<AddressInfo>(), ADDRESS_INFO_TAG, Owner::Driver, true)?;
     // SAFETY: a fresh, zeroed block of the structure's size; zeros are valid for it.
-    let info = unsafe { &mut *block };
-    info.address = Encoded::new(&SocketAddr::new(ip, port));
-    info.head.ai_family = family.into();
+    let info = unsafe { &mut *block.cast::<AddressInfo>() };
+    info.address = Encoded::new(&address);
+    info.head.ai_family = family_of(&address.ip()).into();
     let (kind, protocol) = hints.map_or((0, 0), |hints| (hints.ai_socktype, hints.ai_protocol));
     info.head.ai_socktype = if kind == 0 { SOCK_STREAM.into() } else { kind };
     info.head.ai_protocol = match protocol {
@@ -404,15 +424,23 @@ fn resolve(
         0 => IPPROTO_TCP as _,
         protocol => protocol,
     };
-    info.head.ai_addrlen = length;
+    info.head.ai_addrlen = if address.is_ipv4() { 16 } else { 28 };
     info.head.ai_addr = info.address.as_ptr().cast();
-    Ok(block.cast())
+    info.head.ai_next = next.cast();
+    Some(block.cast())
+}
+
+fn free_all(mut info: *mut ADDRINFOEXW) {
+    while !info.is_null() {
+        // SAFETY: a list that `resolve` made; a bad address is found when it is freed, or faults.
+        let next = unsafe { (*info).ai_next };
+        pool::free(kernel(), info.cast(), ADDRESS_INFO_TAG);
+        info = next.cast();
+    }
 }
 
 pub(super) extern "win64" fn WskFreeAddressInfo(client: PVOID, info: *mut ADDRINFOEXW) {
     called("WskFreeAddressInfo", PASSIVE_LEVEL);
     of_client(&wsk(), client, "WskFreeAddressInfo");
-    if !info.is_null() {
-        pool::free(kernel(), info.cast(), ADDRESS_INFO_TAG);
-    }
+    free_all(info);
 }

@@ -9,8 +9,8 @@ use wsk_bindings::{
     IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, NPI_WSK_INTERFACE_ID, SIO_WSK_QUERY_IDEAL_SEND_BACKLOG,
     SIO_WSK_QUERY_INSPECT_ID, SIO_WSK_QUERY_RECEIVE_BACKLOG, SIO_WSK_SET_REMOTE_ADDRESS, SIO_WSK_SET_SENDTO_ADDRESS,
     SO_BROADCAST, SO_CONDITIONAL_ACCEPT, SO_EXCLUSIVEADDRUSE, SO_KEEPALIVE, SO_RCVBUF, SO_REUSEADDR, SO_SNDBUF,
-    SOL_SOCKET, TCP_NODELAY, WSK_EVENT_CALLBACK_CONTROL, WSK_EVENT_DISABLE, WSK_EVENT_RECEIVE_FROM, WSK_INSPECT_ID,
-    WSK_SOCKET, WskGetOption, WskIoctl, WskSetOption,
+    SO_TYPE, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, WSK_EVENT_CALLBACK_CONTROL, WSK_EVENT_DISABLE,
+    WSK_EVENT_RECEIVE_FROM, WSK_INSPECT_ID, WSK_SOCKET, WskGetOption, WskIoctl, WskSetOption,
 };
 
 use super::events::{EVENT_OPTION, events_of};
@@ -160,6 +160,10 @@ fn set_option(call: &Call, state: &mut State, level: u32, name: u32, input: Buff
 fn get_option(call: &Call, state: &mut State, level: u32, name: u32, output: Buffer) -> Result<usize, NTSTATUS> {
     if level == SOL_SOCKET && name == SO_CONDITIONAL_ACCEPT {
         return output.write(u32::from(state.conditional_accept));
+    }
+    if level == SOL_SOCKET && name == SO_TYPE {
+        let kind = if call.socket.category == Category::Datagram { SOCK_DGRAM } else { SOCK_STREAM };
+        return output.write(u32::from(kind));
     }
     let option = network_option(level, name).ok_or(STATUS_NOT_SUPPORTED)?;
     let value = call.socket.endpoint(&call.wsk, state)?.option(option).map_err(status_of)?;

@@ -11,6 +11,7 @@ mod control;
 mod datagram;
 mod dispatch;
 mod events;
+mod hosts;
 mod listen;
 mod name;
 mod nmr;

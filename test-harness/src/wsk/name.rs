@@ -1,9 +1,10 @@
-//! Names of addresses (WskGetNameInfo). No name service is here: hosts and services have their numbers.
+//! Names of addresses (WskGetNameInfo): those that the machine knows, and numbers else.
 
 use std::ffi::c_void;
 
 use super::address::read;
 use super::client::check_owner;
+use super::hosts;
 use super::operation::{Completion, begin};
 use super::registration::of_client;
 use super::wsk;
@@ -13,9 +14,12 @@ use crate::nt::status::{
 };
 use crate::nt::strings::put;
 use crate::nt::types::{IRP, NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
+use crate::thread::kernel;
 
-/// A host without a name is an error.
+/// Numbers are wanted; a host without a name is an error (ws2tcpip.h).
+const NI_NUMERICHOST: u32 = 2;
 const NI_NAMEREQD: u32 = 4;
+const NI_NUMERICSERV: u32 = 8;
 
 /// Stores a name with its terminator.
 fn store(name: &str, to: &UNICODE_STRING) -> NTSTATUS {
@@ -43,12 +47,16 @@ fn names(
     if node.is_none() && service.is_none() {
         return STATUS_INVALID_PARAMETER;
     }
-    if node.is_some() && flags & NI_NAMEREQD != 0 {
+    let host = hosts::host(kernel(), address.ip()).filter(|_| flags & NI_NUMERICHOST == 0);
+    if node.is_some() && host.is_none() && flags & NI_NAMEREQD != 0 {
         return STATUS_NOT_FOUND;
     }
-    let stored = node.map_or(STATUS_SUCCESS, |node| store(&address.ip().to_string(), node));
+    let host = host.map_or_else(|| address.ip().to_string(), str::to_owned);
+    let named = hosts::service(address.port()).filter(|_| flags & NI_NUMERICSERV == 0);
+    let port = named.map_or_else(|| address.port().to_string(), str::to_owned);
+    let stored = node.map_or(STATUS_SUCCESS, |node| store(&host, node));
     match service {
-        Some(service) if nt_success(stored) => store(&address.port().to_string(), service),
+        Some(service) if nt_success(stored) => store(&port, service),
         Some(_) | None => stored,
     }
 }

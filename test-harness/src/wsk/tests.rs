@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // a client's structures
 
 mod lists;
+mod names;
 mod order;
 
 use std::io::{Read, Write};

@@ -149,6 +149,7 @@ static VOID QueryValue(WDFREQUEST Request) {
 static VOID UseUnsafeBuffers(WDFREQUEST Request) {
     WDFFILEOBJECT File = CALL(WdfRequestGetFileObject, PFN_WDFREQUESTGETFILEOBJECT)(WdfDriverGlobals, Request);
     UNICODE_STRING *Name = CALL(WdfFileObjectGetFileName, PFN_WDFFILEOBJECTGETFILENAME)(WdfDriverGlobals, File);
+    WDFMEMORY Locked = NULL;
     UCHAR *From, *To;
     size_t Length, Room, Index;
     NTSTATUS Status;
@@ -157,6 +158,13 @@ static VOID UseUnsafeBuffers(WDFREQUEST Request) {
     if (NT_SUCCESS(Status))
         Status = CALL(WdfRequestRetrieveUnsafeUserOutputBuffer, PFN_WDFREQUESTRETRIEVEUNSAFEUSEROUTPUTBUFFER)(
             WdfDriverGlobals, Request, Length + 1, (PVOID *)&To, &Room);
+    if (NT_SUCCESS(Status))
+        Status = CALL(WdfRequestProbeAndLockUserBufferForRead, PFN_WDFREQUESTPROBEANDLOCKUSERBUFFERFORREAD)(
+            WdfDriverGlobals, Request, From, Length, &Locked);
+    if (NT_SUCCESS(Status) &&
+        CALL(WdfRequestProbeAndLockUserBufferForWrite, PFN_WDFREQUESTPROBEANDLOCKUSERBUFFERFORWRITE)(
+            WdfDriverGlobals, Request, (PVOID)4096, 1, &Locked) != STATUS_ACCESS_VIOLATION)
+        Status = STATUS_UNSUCCESSFUL;
     if (!NT_SUCCESS(Status)) {
         Complete(Request, Status, 0);
         return;

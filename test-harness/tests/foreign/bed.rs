@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use driver_build::{Arch, CDriver, DriverModel};
-use test_harness::machine::Unload;
+use test_harness::machine::{Process, Unload};
 use test_harness::nt::status::{self, STATUS_SUCCESS};
 use test_harness::{Machine, Violation};
 
@@ -60,6 +60,15 @@ pub(crate) fn run(machine: &Machine, image: &Path, behaviour: &str, wrong: bool)
             Ok(status)
         }
     }
+}
+
+/// Has a driver that is loaded act; the status that it ended with.
+pub(crate) fn act(process: &Process, behaviour: &str) -> i32 {
+    let handle = process.open(DEVICE, READ_WRITE).expect("the device opens");
+    let input: Vec<u8> = [0].into_iter().chain(behaviour.bytes()).chain([0]).collect();
+    let status = process.control(handle, CONTROL_CODE, &input, 16).map_or_else(|status| status, |_| STATUS_SUCCESS);
+    process.close(handle).expect("it closes");
+    status
 }
 
 /// Runs a behaviour that breaks no rule and finds what it expects.

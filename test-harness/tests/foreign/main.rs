@@ -4,5 +4,7 @@ mod bed;
 mod datagrams;
 mod exceptions;
 mod exports;
+mod files;
+mod library;
 mod pnp;
 mod wsk;

@@ -131,5 +131,5 @@ fn use_the_driver(machine: &Machine) {
     assert_eq!(unloaded, Ok(Unload::Done), "{:?}", machine.violation());
     let said = machine.debug_output().concat();
     assert!(said.starts_with("accepted from 127.0.0.1\n"), "{said}");
-    assert!(said.contains(&format!("connecting to 127.0.0.1, port {port}\n")), "{said}");
+    assert!(said.contains(&format!("connecting to localhost, port {port}\n")), "{said}");
 }

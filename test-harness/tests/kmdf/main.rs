@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod caller_context;
+mod objects;
 mod queues;
 mod runtime;
 
@@ -14,18 +15,17 @@ const READ_WRITE: u32 = 0xC000_0000;
 const MOMENT: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(10);
 
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers").join(name).with_extension("c")
+}
+
 /// Builds the driver of that name.
 fn build(name: &str) -> PathBuf {
     build_as(name, DriverModel::Kmdf)
 }
 
 fn build_as(name: &str, model: DriverModel) -> PathBuf {
-    let driver = CDriver {
-        name: name.to_owned(),
-        sources: vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers").join(name).with_extension("c")],
-        model,
-        arch: Arch::X64,
-    };
+    let driver = CDriver { name: name.to_owned(), sources: vec![source(name)], model, arch: Arch::X64 };
     let folder = driver_build::output_root().join("test-drivers");
     driver_build::build_c(&driver, &folder).expect("the C driver builds").image
 }

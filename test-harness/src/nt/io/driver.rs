@@ -14,6 +14,7 @@ use crate::guard::{callout, escape};
 use crate::image::{Export, ImageError, Mapped};
 use crate::kernel::Kernel;
 use crate::nt::irql::called;
+use crate::nt::notify::{self, Notifications};
 use crate::nt::object::{self, Kind};
 use crate::nt::pool::{self, Owner, tag_name};
 use crate::nt::registry::Value;
@@ -154,6 +155,9 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
     });
     set_up(kernel, &record, &key);
     kernel.io.state.lock().drivers.insert(record.object, record.clone());
+    if let Some(image) = &record.image {
+        notify::driver_loaded(kernel, name, image.base(), image.size());
+    }
     let path = UNICODE_STRING { Length: 0.into(), MaximumLength: 0.into(), Buffer: ptr::null_mut::<u16>().into() };
     strings::allocate(kernel, &key, &path);
     let status = {
@@ -365,6 +369,10 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
     if kernel.power_framework.registered() != 0 {
         let registered = kernel.power_framework.registered();
         return Some((format!("{name} left {registered} devices registered with the power framework"), vec![]));
+    }
+    let routines = kernel.extension::<Notifications>().registered();
+    if routines != 0 {
+        return Some((format!("{name} left {routines} notify routines registered"), vec![]));
     }
     if let Some(link) = super::device::dangling_links(kernel).first() {
         return Some((format!("{name} left the symbolic link {link}"), vec![]));

@@ -10,9 +10,11 @@ pub(crate) mod pnp;
 pub(crate) mod property;
 pub(crate) mod request;
 pub(crate) mod security;
+pub(crate) mod services;
 pub(crate) mod shutdown;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

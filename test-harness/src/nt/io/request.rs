@@ -13,7 +13,7 @@ use crate::guard::{escape, violate, violate_returned};
 use crate::image::Export;
 use crate::kernel::Kernel;
 use crate::machine::IoStatus;
-use crate::nt::dispatcher::KeSetEvent;
+use crate::nt::dispatcher::{KeClearEvent, KeSetEvent};
 use crate::nt::irp::{self, send};
 use crate::nt::irql::called;
 use crate::nt::mdl::{self, Access};
@@ -24,11 +24,11 @@ use crate::nt::status::{
 };
 use crate::nt::types::{
     ACCESS_MASK, APC_LEVEL, DEVICE_IO_CONTROL, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT,
-    FILE_READ_ACCESS, FILE_READ_DATA, FILE_WRITE_ACCESS, FILE_WRITE_DATA, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
-    IRP_BUFFERED_IO, IRP_DEALLOCATE_BUFFER, IRP_INPUT_OPERATION, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_WRITE_OPERATION, KERNEL_MODE,
-    KEVENT, METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, METHOD_OUT_DIRECT, NTSTATUS, PVOID, READ_WRITE,
-    USER_MODE,
+    FILE_READ_ACCESS, FILE_READ_DATA, FILE_WRITE_ACCESS, FILE_WRITE_DATA, FO_SYNCHRONOUS_IO, IO_STACK_LOCATION,
+    IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO, IRP_DEALLOCATE_BUFFER, IRP_INPUT_OPERATION, IRP_MJ_CLEANUP, IRP_MJ_CLOSE,
+    IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION,
+    IRP_WRITE_OPERATION, KERNEL_MODE, KEVENT, METHOD_BUFFERED, METHOD_IN_DIRECT, METHOD_NEITHER, METHOD_OUT_DIRECT,
+    NTSTATUS, PVOID, READ_WRITE, USER_MODE,
 };
 use crate::simulation::Condvar;
 use crate::thread::current;
@@ -146,7 +146,7 @@ pub(super) fn send_and_wait(
     mode: i8,
     flags: u32,
     parameters: impl FnOnce(&IO_STACK_LOCATION),
-) -> Result<NTSTATUS, NTSTATUS> {
+) -> Result<IoStatus, NTSTATUS> {
     let (waiting, done) = waiting();
     let body = ptr::from_ref(file) as usize;
     // IRP_MJ_CLOSE comes when the last reference has gone.
@@ -178,11 +178,7 @@ fn waiting() -> (Waiting, Done) {
     (waiting, done)
 }
 
-fn wait(kernel: &Kernel, waiting: Waiting) -> NTSTATUS {
-    wait_for(kernel, waiting).status
-}
-
-fn wait_for(kernel: &Kernel, waiting: Waiting) -> IoStatus {
+fn wait(kernel: &Kernel, waiting: Waiting) -> IoStatus {
     let status = {
         let mut told = waiting.0.lock();
         loop {
@@ -247,7 +243,7 @@ pub(in crate::nt) fn send_to_device(
 ) -> Result<IoStatus, NTSTATUS> {
     let (waiting, done) = waiting();
     Packet::new(kernel, target, done, parameters)?.send();
-    Ok(wait_for(kernel, waiting))
+    Ok(wait(kernel, waiting))
 }
 
 /// A caller's buffer: an address, which is a claim, and a length.
@@ -268,7 +264,7 @@ impl Buffer {
 }
 
 /// A system buffer of `size` bytes with `input` at its start. What lies behind is not cleared, as on Windows.
-fn system_buffer(kernel: &Kernel, irp: &IRP, input: Buffer, size: usize) -> Result<(), NTSTATUS> {
+pub(super) fn system_buffer(kernel: &Kernel, irp: &IRP, input: Buffer, size: usize) -> Result<(), NTSTATUS> {
     let block =
         kernel.pool.allocate(size, SYSTEM_BUFFER_TAG, Owner::Kernel, false).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
     // SAFETY: the input was probed, and the block is at least as long.
@@ -294,7 +290,7 @@ fn lock_buffer(kernel: &Kernel, irp: &IRP, buffer: Buffer, access: Access) -> Re
 }
 
 /// Builds buffers as the code's method says.
-fn set_up_control(
+pub(super) fn set_up_control(
     kernel: &Kernel,
     irp: &IRP,
     code: u32,
@@ -422,6 +418,75 @@ fn submit(
     Ok(id)
 }
 
+/// A service that a driver calls for an open file: sends a packet, and waits for it if the file was opened for that. `event` is an
+/// event object with a reference, or 0.
+///
+/// # Errors
+/// The status before there was a packet.
+pub(super) fn serve(
+    kernel: &Kernel,
+    body: usize,
+    counted: Option<usize>,
+    block: &IO_STATUS_BLOCK,
+    event: usize,
+    set_up: impl FnOnce(&IRP) -> Result<(), NTSTATUS>,
+) -> Result<NTSTATUS, NTSTATUS> {
+    let file = object::file(body);
+    let (waiting, told) = waiting();
+    KeClearEvent(&file.Event);
+    kernel.objects.reference(body);
+    let done: Done = Box::new(move |status| {
+        let kernel = &current().kernel;
+        if event != 0 {
+            object::dereference(kernel, event);
+        }
+        KeSetEvent(&object::file(body).Event, 0, 0);
+        told(status);
+        drop_file(kernel, body);
+    });
+    let request = Request::new(body, counted, Some(done));
+    let pending = request.pending.clone();
+    let irp = build(kernel, file, request).inspect_err(|_| {
+        object::dereference(kernel, body);
+    })?;
+    irp.RequestorMode.set(KERNEL_MODE);
+    irp.UserIosb.set(ptr::from_ref(block).cast_mut());
+    irp.UserEvent.set(event as *mut KEVENT);
+    if let Err(status) = set_up(irp) {
+        unbuild(kernel, irp);
+        object::dereference(kernel, body);
+        return Err(status);
+    }
+    let status = start(attached(file.DeviceObject.get()), irp, &pending);
+    let synchronous = file.Flags.get() & FO_SYNCHRONOUS_IO != 0;
+    Ok(if status == STATUS_PENDING && synchronous { wait(kernel, waiting).status } else { status })
+}
+
+/// Buffers of a read or write as its device wants them.
+pub(super) fn set_up_transfer(
+    kernel: &Kernel,
+    irp: &IRP,
+    target: *mut DEVICE_OBJECT,
+    access: Access,
+    buffer: Buffer,
+) -> Result<(), NTSTATUS> {
+    let flag = match access {
+        // A read writes the caller's buffer.
+        Access::Write => IRP_READ_OPERATION | IRP_INPUT_OPERATION,
+        Access::Read => IRP_WRITE_OPERATION,
+    };
+    irp.UserBuffer.set(buffer.address as PVOID);
+    let flags = device(target).Flags.get();
+    if flags & DO_BUFFERED_IO != 0 && buffer.length != 0 {
+        let input = if access == Access::Read { buffer } else { Buffer { length: 0, ..buffer } };
+        system_buffer(kernel, irp, input, buffer.len())?;
+        irp.Flags.set(irp.Flags.get() | flag);
+    } else if flags & DO_DIRECT_IO != 0 && buffer.length != 0 {
+        lock_buffer(kernel, irp, buffer, access)?;
+    }
+    Ok(())
+}
+
 /// NtReadFile or NtWriteFile for a file handle of the current process.
 ///
 /// # Errors
@@ -434,10 +499,9 @@ pub(crate) fn transfer(
     buffer: Buffer,
     done: Done,
 ) -> Result<u64, NTSTATUS> {
-    let (major, right, flag) = match access {
-        // A read writes the caller's buffer.
-        Access::Write => (IRP_MJ_READ, FILE_READ_DATA, IRP_READ_OPERATION | IRP_INPUT_OPERATION),
-        Access::Read => (IRP_MJ_WRITE, FILE_WRITE_DATA, IRP_WRITE_OPERATION),
+    let (major, right) = match access {
+        Access::Write => (IRP_MJ_READ, FILE_READ_DATA),
+        Access::Read => (IRP_MJ_WRITE, FILE_WRITE_DATA),
     };
     if granted & right == 0 {
         return Err(STATUS_ACCESS_DENIED);
@@ -446,17 +510,8 @@ pub(crate) fn transfer(
         let location = irp.next();
         location.MajorFunction.set(major);
         location.Parameters.set_read_write(READ_WRITE { Length: buffer.length, Key: 0, ByteOffset: 0 });
-        irp.UserBuffer.set(buffer.address as PVOID);
         buffer.probe(access)?;
-        let flags = device(attached(object::file(file).DeviceObject.get())).Flags.get();
-        if flags & DO_BUFFERED_IO != 0 && buffer.length != 0 {
-            let input = if access == Access::Read { buffer } else { Buffer { length: 0, ..buffer } };
-            system_buffer(kernel, irp, input, buffer.len())?;
-            irp.Flags.set(irp.Flags.get() | flag);
-        } else if flags & DO_DIRECT_IO != 0 && buffer.length != 0 {
-            lock_buffer(kernel, irp, buffer, access)?;
-        }
-        Ok(())
+        set_up_transfer(kernel, irp, attached(object::file(file).DeviceObject.get()), access, buffer)
     })
 }
 
@@ -562,10 +617,84 @@ pub(crate) extern "win64" fn IoBuildDeviceIoControlRequest(
     packet
 }
 
+/// What the two IoBuild…FsdRequest have in common: a packet for a read, a write, or something without data.
+fn build_fsd_request(
+    request: Option<Box<Request>>,
+    major: u32,
+    target: &DEVICE_OBJECT,
+    buffer: Buffer,
+    offset: i64,
+    status: *mut IO_STATUS_BLOCK,
+) -> Option<&'static IRP> {
+    let current = current();
+    let kernel = &current.kernel;
+    if kernel.faults.allocation_fails() {
+        return None;
+    }
+    let irp = irp::at(irp::allocate(kernel, target.StackSize.get(), Owner::Kernel, request)?);
+    irp.Thread.set(current.thread.body());
+    irp.RequestorMode.set(KERNEL_MODE);
+    irp.UserIosb.set(status);
+    let location = irp.next();
+    let major = u8::try_from(major).unwrap_or(u8::MAX);
+    location.MajorFunction.set(major);
+    let access = match major {
+        IRP_MJ_READ => Access::Write,
+        IRP_MJ_WRITE => Access::Read,
+        _ => return Some(irp),
+    };
+    location.Parameters.set_read_write(READ_WRITE { Length: buffer.length, Key: 0, ByteOffset: offset });
+    let set_up = set_up_transfer(kernel, irp, ptr::from_ref(target).cast_mut(), access, buffer);
+    if set_up.is_err() {
+        discard_buffers(kernel, irp);
+        irp::free(kernel, irp.as_ptr());
+        return None;
+    }
+    Some(irp)
+}
+
+pub(crate) extern "win64" fn IoBuildSynchronousFsdRequest(
+    major: u32,
+    target: &DEVICE_OBJECT,
+    buffer: PVOID,
+    length: u32,
+    offset: Option<&i64>,
+    event: *mut KEVENT,
+    status: *mut IO_STATUS_BLOCK,
+) -> *mut IRP {
+    called("IoBuildSynchronousFsdRequest", APC_LEVEL);
+    let request = Some(Box::new(Request::new(0, Some(length as usize), None)));
+    let buffer = Buffer { address: buffer as usize, length };
+    let irp = build_fsd_request(request, major, target, buffer, offset.copied().unwrap_or(0), status);
+    irp.map_or(ptr::null_mut(), |irp| {
+        irp.UserEvent.set(event);
+        irp.as_ptr()
+    })
+}
+
+/// The packet is the driver's: its completion routine takes it back, unlocks and frees what it has, and frees it.
+pub(crate) extern "win64" fn IoBuildAsynchronousFsdRequest(
+    major: u32,
+    target: &DEVICE_OBJECT,
+    buffer: PVOID,
+    length: u32,
+    offset: Option<&i64>,
+    status: *mut IO_STATUS_BLOCK,
+) -> *mut IRP {
+    called("IoBuildAsynchronousFsdRequest", APC_LEVEL);
+    let buffer = Buffer { address: buffer as usize, length };
+    let irp = build_fsd_request(None, major, target, buffer, offset.copied().unwrap_or(0), status);
+    irp.map_or(ptr::null_mut(), IRP::as_ptr)
+}
+
 pub(crate) extern "win64" fn IoGetRequestorMode(irp: &IRP) -> i8 {
     called("IoGetRequestorMode", crate::nt::types::DISPATCH_LEVEL);
     irp.RequestorMode.get()
 }
 
-pub(in crate::nt) const EXPORTS: &[(&str, Export)] =
-    crate::nt::exports![IoBuildDeviceIoControlRequest, IoGetRequestorMode];
+pub(in crate::nt) const EXPORTS: &[(&str, Export)] = crate::nt::exports![
+    IoBuildDeviceIoControlRequest,
+    IoBuildSynchronousFsdRequest,
+    IoBuildAsynchronousFsdRequest,
+    IoGetRequestorMode,
+];

@@ -1,0 +1,295 @@
+/* What drivers call of the kernel's run-time library and of its processes: each behaviour checks some of it. */
+#include "verifier.h"
+
+/* Which check failed, by its line, in a status that is an error. */
+#define CHECK(Condition)                                                                                               \
+    if (!(Condition))                                                                                                  \
+    return (NTSTATUS)(0xE0000000 | __LINE__)
+
+int strcmp(const char *Left, const char *Right);
+NTSTATUS NTAPI RtlIpv4StringToAddressA(const char *Text, BOOLEAN Strict, const char **End, UCHAR *Address);
+NTSTATUS NTAPI RtlIpv4StringToAddressExW(const wchar_t *Text, BOOLEAN Strict, UCHAR *Address, USHORT *Port);
+NTSTATUS NTAPI RtlIpv6StringToAddressExA(const char *Text, UCHAR *Address, ULONG *Scope, USHORT *Port);
+char *NTAPI RtlIpv4AddressToStringA(const UCHAR *Address, char *Text);
+NTSTATUS NTAPI RtlIpv6AddressToStringExA(const UCHAR *Address, ULONG Scope, USHORT Port, char *Text, ULONG *Length);
+VOID NTAPI ExInitializePushLock(PULONG_PTR Lock);
+VOID NTAPI ExAcquirePushLockExclusiveEx(PULONG_PTR Lock, ULONG Flags);
+VOID NTAPI ExAcquirePushLockSharedEx(PULONG_PTR Lock, ULONG Flags);
+VOID NTAPI ExReleasePushLockExclusiveEx(PULONG_PTR Lock, ULONG Flags);
+VOID NTAPI ExReleasePushLockSharedEx(PULONG_PTR Lock, ULONG Flags);
+NTSTATUS NTAPI ZwSetEvent(HANDLE Event, PLONG Before);
+NTSTATUS NTAPI PsLookupProcessByProcessId(HANDLE Id, PEPROCESS *Process);
+
+BEHAVIOUR(addresses_are_read_and_written_as_text) {
+    UCHAR Four[4], Sixteen[16];
+    char Text[65];
+    const char *End;
+    ULONG Scope, Length = sizeof(Text);
+    USHORT Port;
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(RtlIpv4StringToAddressA("192.0.2.33/24", TRUE, &End, Four)) && *End == '/' && Four[3] == 33);
+    CHECK(RtlIpv4StringToAddressA("192.0.2", TRUE, &End, Four) == STATUS_INVALID_PARAMETER);
+    CHECK(NT_SUCCESS(RtlIpv4StringToAddressExW(L"127.0.0.1:5000", TRUE, Four, &Port)) && Port == 0x8813 && Four[0] == 127);
+    CHECK(RtlIpv4StringToAddressExW(L"127.0.0.1:5000x", TRUE, Four, &Port) == STATUS_INVALID_PARAMETER);
+    CHECK(RtlIpv4AddressToStringA(Four, Text) == Text + 9 && strcmp(Text, "127.0.0.1") == 0);
+    CHECK(NT_SUCCESS(RtlIpv6StringToAddressExA("[fe80::1%7]:80", Sixteen, &Scope, &Port)) && Scope == 7 && Port == 0x5000);
+    CHECK(NT_SUCCESS(RtlIpv6AddressToStringExA(Sixteen, Scope, Port, Text, &Length)));
+    CHECK(strcmp(Text, "[fe80::1%7]:80") == 0 && Length == 15);
+    return STATUS_SUCCESS;
+}
+
+typedef struct {
+    ULONG Key, Value;
+} PAIR;
+
+static LONG Allocated;
+
+static RTL_GENERIC_COMPARE_RESULTS NTAPI Compare(PRTL_AVL_TABLE Table, PVOID First, PVOID Second) {
+    ULONG Left = ((PAIR *)First)->Key, Right = ((PAIR *)Second)->Key;
+    UNREFERENCED_PARAMETER(Table);
+    return Left < Right ? GenericLessThan : Left > Right ? GenericGreaterThan : GenericEqual;
+}
+
+static PVOID NTAPI Allocate(PRTL_AVL_TABLE Table, CLONG Size) {
+    UNREFERENCED_PARAMETER(Table);
+    Allocated++;
+    return ExAllocatePool2(POOL_FLAG_NON_PAGED, Size, TAG);
+}
+
+static VOID NTAPI Free(PRTL_AVL_TABLE Table, PVOID Buffer) {
+    UNREFERENCED_PARAMETER(Table);
+    Allocated--;
+    ExFreePoolWithTag(Buffer, TAG);
+}
+
+BEHAVIOUR(a_generic_table_is_in_order_and_balanced) {
+    RTL_AVL_TABLE Table;
+    PAIR Pair, *Found, *Previous = NULL;
+    BOOLEAN New;
+    PVOID Restart = NULL;
+    ULONG Index, Count = 0;
+    UNREFERENCED_PARAMETER(Call);
+    RtlInitializeGenericTableAvl(&Table, Compare, Allocate, Free, NULL);
+    CHECK(RtlIsGenericTableEmptyAvl(&Table));
+    for (Index = 0; Index < 1000; Index++) {
+        /* All numbers below 1009, a prime, but one: in no order. */
+        Pair.Key = Index * 577 % 1009, Pair.Value = Index;
+        CHECK(RtlInsertElementGenericTableAvl(&Table, &Pair, sizeof(Pair), &New) != NULL && New);
+    }
+    CHECK(RtlNumberGenericTableElementsAvl(&Table) == 1000 && Allocated == 1000 && Table.DepthOfTree <= 14);
+    Pair.Key = 577;
+    Found = RtlInsertElementGenericTableAvl(&Table, &Pair, sizeof(Pair), &New);
+    CHECK(!New && Found->Value == 1 && RtlLookupElementGenericTableAvl(&Table, &Pair) == Found);
+    for (Found = RtlEnumerateGenericTableWithoutSplayingAvl(&Table, &Restart); Found != NULL;
+         Found = RtlEnumerateGenericTableWithoutSplayingAvl(&Table, &Restart)) {
+        CHECK(Previous == NULL || Previous->Key < Found->Key);
+        Previous = Found, Count++;
+    }
+    CHECK(Count == 1000 && RtlGetElementGenericTableAvl(&Table, 999) == Previous);
+    for (Index = 0; Index < 1000; Index += 2) {
+        Pair.Key = Index * 577 % 1009;
+        CHECK(RtlDeleteElementGenericTableAvl(&Table, &Pair) && RtlLookupElementGenericTableAvl(&Table, &Pair) == NULL);
+        CHECK(!RtlDeleteElementGenericTableAvl(&Table, &Pair));
+    }
+    CHECK(Table.DepthOfTree <= 13);
+    Count = 0, Previous = NULL;
+    for (Found = RtlEnumerateGenericTableAvl(&Table, TRUE); Found != NULL; Found = RtlEnumerateGenericTableAvl(&Table, FALSE)) {
+        CHECK(Found->Value % 2 == 1 && (Previous == NULL || Previous->Key < Found->Key));
+        Previous = Found, Count++;
+    }
+    CHECK(Count == 500);
+    while ((Found = RtlGetElementGenericTableAvl(&Table, 0)) != NULL)
+        CHECK(RtlDeleteElementGenericTableAvl(&Table, Found));
+    CHECK(Allocated == 0 && RtlIsGenericTableEmptyAvl(&Table));
+    return STATUS_SUCCESS;
+}
+
+static VOID NTAPI Deferred(PKDPC Dpc, PVOID Context, PVOID First, PVOID Second) {
+    UNREFERENCED_PARAMETER(Dpc);
+    UNREFERENCED_PARAMETER(First);
+    UNREFERENCED_PARAMETER(Second);
+    *(KIRQL *)Context = KeGetCurrentIrql();
+}
+
+BEHAVIOUR(there_is_one_processor_which_dpcs_may_name) {
+    PROCESSOR_NUMBER Number;
+    GROUP_AFFINITY Affinity = {.Mask = 1}, Previous = {.Mask = 7};
+    KIRQL Ran = 0;
+    KDPC Dpc;
+    LARGE_INTEGER Before, After, Frequency;
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(KeGetProcessorNumberFromIndex(0, &Number)) && Number.Group == 0 && Number.Number == 0);
+    CHECK(KeGetProcessorIndexFromNumber(&Number) == 0 && KeGetProcessorNumberFromIndex(1, &Number) == STATUS_INVALID_PARAMETER);
+    CHECK(KeQueryActiveGroupCount() == 1 && KeQueryGroupAffinity(0) == 1);
+    KeSetSystemGroupAffinityThread(&Affinity, &Previous);
+    CHECK(Previous.Mask == 0);
+    KeRevertToUserGroupAffinityThread(&Previous);
+    KeInitializeThreadedDpc(&Dpc, Deferred, &Ran);
+    KeSetImportanceDpc(&Dpc, HighImportance);
+    CHECK(NT_SUCCESS(KeSetTargetProcessorDpcEx(&Dpc, &Number)));
+    KeInsertQueueDpc(&Dpc, NULL, NULL);
+    KeFlushQueuedDpcs();
+    CHECK(Ran == DISPATCH_LEVEL);
+    Before = KeQueryPerformanceCounter(&Frequency);
+    KeStallExecutionProcessor(50);
+    After = KeQueryPerformanceCounter(NULL);
+    CHECK((After.QuadPart - Before.QuadPart) * 1000000 >= 50 * Frequency.QuadPart);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(push_locks_are_shared_or_held_alone) {
+    static ULONG_PTR Lock;
+    ExInitializePushLock(&Lock);
+    KeEnterCriticalRegion();
+    ExAcquirePushLockExclusiveEx(&Lock, 0);
+    CHECK(Lock != 0);
+    ExReleasePushLockExclusiveEx(&Lock, 0);
+    ExAcquirePushLockSharedEx(&Lock, 0);
+    if (Call->Wrong)
+        ExReleasePushLockExclusiveEx(&Lock, 0);
+    ExReleasePushLockSharedEx(&Lock, 0);
+    KeLeaveCriticalRegion();
+    CHECK(Lock == 0);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(named_events_are_the_same_by_their_name) {
+    UNICODE_STRING Name = RTL_CONSTANT_STRING(L"\\BaseNamedObjects\\Ready");
+    HANDLE First, Second;
+    LONG Before = 0;
+    PKEVENT Event = IoCreateNotificationEvent(&Name, &First);
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(Event != NULL && KeReadStateEvent(Event) != 0);
+    CHECK(IoCreateNotificationEvent(&Name, &Second) == Event && First != Second);
+    KeClearEvent(Event);
+    CHECK(NT_SUCCESS(ZwSetEvent(Second, &Before)) && Before == 0 && KeReadStateEvent(Event) != 0);
+    ZwClose(First);
+    ZwClose(Second);
+    Event = IoCreateSynchronizationEvent(&Name, &First);
+    CHECK(Event != NULL && KeReadStateEvent(Event) != 0);
+    ZwClose(First);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(registry_values_are_written_by_path) {
+    static const ULONG Four = 4;
+    ULONG Read = 0;
+    RTL_QUERY_REGISTRY_TABLE Table[2] = {{.Flags = RTL_QUERY_REGISTRY_DIRECT | RTL_QUERY_REGISTRY_REQUIRED, .Name = L"Four", .EntryContext = &Read}};
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(RtlCheckRegistryKey(RTL_REGISTRY_SERVICES, L"library_key") == STATUS_OBJECT_NAME_NOT_FOUND);
+    CHECK(NT_SUCCESS(RtlCreateRegistryKey(RTL_REGISTRY_SERVICES, L"library_key")));
+    CHECK(NT_SUCCESS(RtlCheckRegistryKey(RTL_REGISTRY_SERVICES, L"library_key")));
+    CHECK(NT_SUCCESS(RtlWriteRegistryValue(RTL_REGISTRY_SERVICES, L"library_key", L"Four", REG_DWORD, (PVOID)&Four, sizeof(Four))));
+    CHECK(NT_SUCCESS(RtlQueryRegistryValues(RTL_REGISTRY_SERVICES, L"library_key", Table, NULL, NULL)) && Read == 4);
+    CHECK(NT_SUCCESS(RtlDeleteRegistryValue(RTL_REGISTRY_SERVICES, L"library_key", L"Four")));
+    CHECK(RtlDeleteRegistryValue(RTL_REGISTRY_SERVICES, L"library_key", L"Four") == STATUS_OBJECT_NAME_NOT_FOUND);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(registry_keys_are_enumerated) {
+    UNICODE_STRING Path = RTL_CONSTANT_STRING(L"\\Registry\\Machine\\Software\\Library"), Below = RTL_CONSTANT_STRING(L"Below");
+    UNICODE_STRING Name = RTL_CONSTANT_STRING(L"One");
+    OBJECT_ATTRIBUTES Attributes;
+    struct {
+        union {
+            KEY_BASIC_INFORMATION Basic;
+            KEY_FULL_INFORMATION Full;
+            KEY_VALUE_BASIC_INFORMATION Value;
+        } u;
+        WCHAR Rest[32];
+    } Information;
+    HANDLE Key, Child;
+    ULONG Size, Created;
+    UNREFERENCED_PARAMETER(Call);
+    InitializeObjectAttributes(&Attributes, &Path, OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, NULL, NULL);
+    CHECK(NT_SUCCESS(ZwCreateKey(&Key, KEY_ALL_ACCESS, &Attributes, 0, NULL, 0, &Created)));
+    InitializeObjectAttributes(&Attributes, &Below, OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, Key, NULL);
+    CHECK(NT_SUCCESS(ZwCreateKey(&Child, KEY_ALL_ACCESS, &Attributes, 0, NULL, 0, &Created)));
+    CHECK(NT_SUCCESS(ZwSetValueKey(Key, &Name, 0, REG_SZ, L"x", 4)));
+    CHECK(NT_SUCCESS(ZwEnumerateKey(Key, 0, KeyBasicInformation, &Information, sizeof(Information), &Size)));
+    CHECK(Information.u.Basic.NameLength == 10 && Information.u.Basic.Name[0] == L'B');
+    CHECK(ZwEnumerateKey(Key, 1, KeyBasicInformation, &Information, sizeof(Information), &Size) == STATUS_NO_MORE_ENTRIES);
+    CHECK(NT_SUCCESS(ZwQueryKey(Key, KeyFullInformation, &Information, sizeof(Information), &Size)));
+    CHECK(Information.u.Full.SubKeys == 1 && Information.u.Full.Values == 1 && Information.u.Full.MaxNameLen == 10);
+    CHECK(NT_SUCCESS(ZwEnumerateValueKey(Key, 0, KeyValueBasicInformation, &Information, sizeof(Information), &Size)));
+    CHECK(Information.u.Value.Type == REG_SZ && Information.u.Value.NameLength == 6);
+    CHECK(ZwEnumerateValueKey(Key, 1, KeyValueBasicInformation, &Information, sizeof(Information), &Size) == STATUS_NO_MORE_ENTRIES);
+    CHECK(ZwDeleteKey(Key) == STATUS_CANNOT_DELETE);
+    CHECK(NT_SUCCESS(ZwDeleteKey(Child)) && NT_SUCCESS(ZwDeleteKey(Key)));
+    CHECK(ZwQueryKey(Key, KeyFullInformation, &Information, sizeof(Information), &Size) == STATUS_KEY_DELETED);
+    ZwClose(Child);
+    ZwClose(Key);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(an_error_is_logged) {
+    PIO_ERROR_LOG_PACKET Packet = IoAllocateErrorLogEntry(Call->Device, sizeof(IO_ERROR_LOG_PACKET));
+    CHECK(Packet != NULL && IoAllocateErrorLogEntry(Call->Device, 255) == NULL);
+    Packet->ErrorCode = (NTSTATUS)0xC0040001;
+    Packet->FinalStatus = STATUS_DEVICE_NOT_READY;
+    Packet->UniqueErrorValue = 7;
+    IoWriteErrorLogEntry(Packet);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(processes_and_threads_are_found_by_their_numbers) {
+    PEPROCESS Process;
+    PETHREAD Thread;
+    HANDLE Handle;
+    PVOID Again;
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(PsLookupProcessByProcessId(PsGetCurrentProcessId(), &Process)) && Process == PsGetCurrentProcess());
+    CHECK(NT_SUCCESS(ObOpenObjectByPointer(Process, OBJ_KERNEL_HANDLE, NULL, PROCESS_ALL_ACCESS, NULL, KernelMode, &Handle)));
+    CHECK(NT_SUCCESS(ObReferenceObjectByHandle(Handle, 0, NULL, KernelMode, &Again, NULL)) && Again == Process);
+    ObDereferenceObject(Again);
+    ZwClose(Handle);
+    ObDereferenceObject(Process);
+    CHECK(NT_SUCCESS(PsLookupThreadByThreadId(PsGetCurrentThreadId(), &Thread)) && Thread == PsGetCurrentThread());
+    ObDereferenceObject(Thread);
+    CHECK(PsLookupProcessByProcessId((HANDLE)0x7ffffffc, &Process) == STATUS_INVALID_CID);
+    return STATUS_SUCCESS;
+}
+
+static volatile LONG Begun, Ended;
+
+static VOID NTAPI OfProcess(PEPROCESS Process, HANDLE Id, PPS_CREATE_NOTIFY_INFO Information) {
+    if (PsGetProcessId(Process) != Id || KeGetCurrentIrql() != PASSIVE_LEVEL)
+        return;
+    if (Information != NULL && Information->Size == sizeof(*Information) && Information->ParentProcessId != Id)
+        InterlockedIncrement(&Begun);
+    if (Information == NULL)
+        InterlockedIncrement(&Ended);
+}
+
+/* Between these two a process begins and ends. */
+BEHAVIOUR(begin_to_watch_processes) {
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(PsSetCreateProcessNotifyRoutineEx(OfProcess, FALSE)));
+    CHECK(PsSetCreateProcessNotifyRoutineEx(OfProcess, FALSE) == STATUS_INVALID_PARAMETER);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(stop_watching_processes) {
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(PsSetCreateProcessNotifyRoutineEx(OfProcess, TRUE)));
+    CHECK(PsSetCreateProcessNotifyRoutineEx(OfProcess, TRUE) == STATUS_INVALID_PARAMETER);
+    CHECK(Begun == 1 && Ended == 1);
+    return STATUS_SUCCESS;
+}
+
+static const ROW Rows[] = {
+    ROW_OF(addresses_are_read_and_written_as_text),
+    ROW_OF(a_generic_table_is_in_order_and_balanced),
+    ROW_OF(there_is_one_processor_which_dpcs_may_name),
+    ROW_OF(push_locks_are_shared_or_held_alone),
+    ROW_OF(named_events_are_the_same_by_their_name),
+    ROW_OF(registry_values_are_written_by_path),
+    ROW_OF(registry_keys_are_enumerated),
+    ROW_OF(an_error_is_logged),
+    ROW_OF(processes_and_threads_are_found_by_their_numbers),
+    {"begin_to_watch_processes", begin_to_watch_processes},
+    {"stop_watching_processes", stop_watching_processes},
+    {NULL, NULL},
+};
+static NTSTATUS (*const AtEntry)(PDRIVER_OBJECT) = NULL;
+static VOID (*const AtUnload)(VOID) = NULL;
