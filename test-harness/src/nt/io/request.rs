@@ -434,32 +434,48 @@ pub(super) fn serve(
     let file = object::file(body);
     let (waiting, told) = waiting();
     KeClearEvent(&file.Event);
-    kernel.objects.reference(body);
+    let kept = Arc::new(KeptFile::new(kernel, body));
+    let until_done = kept.clone();
     let done: Done = Box::new(move |status| {
-        let kernel = &current().kernel;
         if event != 0 {
-            object::dereference(kernel, event);
+            object::dereference(&current().kernel, event);
         }
         KeSetEvent(&object::file(body).Event, 0, 0);
+        // Whoever waits has the file last, so that it is closed before the service returns.
+        drop(until_done);
         told(status);
-        drop_file(kernel, body);
     });
     let request = Request::new(body, counted, Some(done));
     let pending = request.pending.clone();
-    let irp = build(kernel, file, request).inspect_err(|_| {
-        object::dereference(kernel, body);
-    })?;
+    let irp = build(kernel, file, request)?;
     irp.RequestorMode.set(KERNEL_MODE);
     irp.UserIosb.set(ptr::from_ref(block).cast_mut());
     irp.UserEvent.set(event as *mut KEVENT);
     if let Err(status) = set_up(irp) {
         unbuild(kernel, irp);
-        object::dereference(kernel, body);
         return Err(status);
     }
     let status = start(attached(file.DeviceObject.get()), irp, &pending);
     let synchronous = file.Flags.get() & FO_SYNCHRONOUS_IO != 0;
-    Ok(if status == STATUS_PENDING && synchronous { wait(kernel, waiting).status } else { status })
+    let status = if status == STATUS_PENDING && synchronous { wait(kernel, waiting).status } else { status };
+    drop(kept);
+    Ok(status)
+}
+
+/// A reference to a file, for as long as a service and its packet have to do with it.
+struct KeptFile(usize);
+
+impl KeptFile {
+    fn new(kernel: &Kernel, body: usize) -> Self {
+        kernel.objects.reference(body);
+        Self(body)
+    }
+}
+
+impl Drop for KeptFile {
+    fn drop(&mut self) {
+        drop_file(&current().kernel, self.0);
+    }
 }
 
 /// Buffers of a read or write as its device wants them.
