@@ -38,6 +38,9 @@ fn kernel_handle(key: HANDLE) -> usize {
 
 /// Type and data of a value, for which the framework needs a buffer of its own.
 fn query(key: HANDLE, name: &UNICODE_STRING) -> Result<(u32, Vec<u8>), NTSTATUS> {
+    if !is_valid(name) {
+        return Err(STATUS_INVALID_PARAMETER);
+    }
     if kernel().faults.allocation_fails() {
         return Err(STATUS_INSUFFICIENT_RESOURCES);
     }
@@ -262,6 +265,12 @@ pub(crate) extern "win64" fn WdfRegistryQueryMultiString(
     STATUS_SUCCESS
 }
 
+/// What the framework wants of a string that it is given, also of one that it is to fill (FxValidateUnicodeString).
+fn is_valid(string: &UNICODE_STRING) -> bool {
+    let (length, most) = (string.Length.get(), string.MaximumLength.get());
+    length % 2 == 0 && most % 2 == 0 && (most == 0 || !string.Buffer.get().is_null()) && length <= most
+}
+
 pub(crate) extern "win64" fn WdfRegistryQueryUnicodeString(
     _globals: usize,
     key: HANDLE,
@@ -270,7 +279,7 @@ pub(crate) extern "win64" fn WdfRegistryQueryUnicodeString(
     value: Option<&UNICODE_STRING>,
 ) -> NTSTATUS {
     called("WdfRegistryQueryUnicodeString", PASSIVE_LEVEL);
-    if value.is_some_and(|value| value.MaximumLength.get() == 0) {
+    if value.is_some_and(|value| !is_valid(value) || value.MaximumLength.get() == 0) {
         return STATUS_INVALID_PARAMETER;
     }
     let (kind, data) = match query(key, name) {

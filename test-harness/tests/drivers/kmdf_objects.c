@@ -242,6 +242,8 @@ BEHAVIOUR(registry_values_are_read_as_they_were_written) {
     CHECK(NT_SUCCESS(WDF(WdfRegistryQueryUnicodeString, WDFREGISTRYQUERYUNICODESTRING, Child, &Name, &Length, &Value)));
     CHECK(Length == 18 && RtlEqualUnicodeString(&Value, &Text, FALSE));
     Value.MaximumLength = 8;
+    CHECK(WDF(WdfRegistryQueryUnicodeString, WDFREGISTRYQUERYUNICODESTRING, Child, &Name, &Length, &Value) == STATUS_INVALID_PARAMETER);
+    Value.Length = 0;
     CHECK(WDF(WdfRegistryQueryUnicodeString, WDFREGISTRYQUERYUNICODESTRING, Child, &Name, &Length, &Value) == STATUS_BUFFER_OVERFLOW && Length == 18);
     CHECK(WDF(WdfRegistryQueryUnicodeString, WDFREGISTRYQUERYUNICODESTRING, Child, &Number, NULL, NULL) == STATUS_BUFFER_OVERFLOW);
     CHECK(NT_SUCCESS(WDF(WdfStringCreate, WDFSTRINGCREATE, NULL, NULL, &String)));
