@@ -1,7 +1,7 @@
 //! Registry parameters (`HKLM\SYSTEM\CurrentControlSet\Services\sanwsk\Parameters`), read once, when the driver is loaded.
 #![allow(unsafe_code, reason = "calls the framework's registry functions")]
 
-use crate::{san, wdf};
+use crate::wdf;
 use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
