@@ -241,9 +241,10 @@ pub(crate) fn full_listener() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
     (listener, address, waiting)
 }
 
-/// An address of 127.0.0.1 where nobody listens.
+/// An address of 127.0.0.1 where nobody listens. None of those that the host gives to connections: one that is made from there would
+/// meet itself.
 pub(crate) fn closed_port() -> SocketAddr {
-    host_listener().1
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
 }
 
 /// An endpoint of the driver, connected to a socket of the host.

@@ -259,6 +259,17 @@ fn curl_fetches_a_file_from_a_driver_listener() {
     bed.finish();
 }
 
+/// A program that goes with its scenario, also with one that fails.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Either fails only if it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_driver_connection_fetches_a_file_from_pythons_http_server() {
     let bed = Bed::new();
@@ -267,13 +278,14 @@ fn a_driver_connection_fetches_a_file_from_pythons_http_server() {
     let file = pattern(12, 3_000_000);
     std::fs::write(folder.join("file.bin"), &file).expect("writes");
     let address = crate::support::closed_port();
-    let mut server = Command::new("python3")
+    let server = Command::new("python3")
         .args(["-m", "http.server", "--bind", "127.0.0.1", &address.port().to_string()])
         .current_dir(&folder)
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("python3 is installed (apt-get install python3)");
+    let server = Server(server);
     let provider = bed.open();
     let mut connection = None;
     crate::support::eventually("the server answers", || {
@@ -294,8 +306,7 @@ fn a_driver_connection_fetches_a_file_from_pythons_http_server() {
             length => answer.extend(&buffer[..length]),
         }
     }
-    server.kill().expect("ends");
-    server.wait().expect("has ended");
+    drop(server);
     std::fs::remove_dir_all(&folder).expect("removes");
     assert!(answer.starts_with(b"HTTP/1.0 200"));
     let body = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
