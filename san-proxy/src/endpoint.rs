@@ -186,7 +186,7 @@ pub(crate) fn parse(code: ControlCode, address: &SocketAddress) -> Result<Socket
 }
 
 /// The driver's milliseconds: 0 means none, so a short time is 1.
-fn milliseconds(time: Duration) -> u32 {
+pub(crate) fn milliseconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000).max(1)).unwrap_or(u32::MAX)
 }
 

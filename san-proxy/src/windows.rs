@@ -2,9 +2,9 @@
 #![allow(unsafe_code, reason = "calls Windows")]
 
 use crate::device::{Completed, Completion, Device, DeviceRequest, Event, Ticket};
+use crate::endpoint::milliseconds;
 use crate::error::{Error, Operation};
 use crate::memory::SharedMemory;
-use crate::stream::milliseconds;
 use san_protocol::{DEVICE_PATH, NtStatus};
 use std::collections::HashMap;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};

@@ -79,6 +79,24 @@ impl State {
         }
         waits
     }
+
+    /// Whether the driver has no request of the queue, and gets none of those that wait.
+    fn is_idle(&self) -> bool {
+        self.presented == 0 && (self.waiting.is_empty() || !self.flow.dispatches)
+    }
+
+    /// Takes the first of the waiting requests that is `wanted`, and that nobody cancels: one whose cancel routine runs elsewhere
+    /// is that one's, which completes it as soon as it gets the queue's lock.
+    fn take(&mut self, wanted: impl Fn(&Request) -> bool) -> Option<Arc<Object>> {
+        let (position, object) = self.waiting.iter().enumerate().find_map(|(position, handle)| {
+            let object = object::find(*handle);
+            let request = expect_kind!(object, Request);
+            let taken = wanted(request) && request::disarm_cancel(request);
+            taken.then_some((position, object))
+        })?;
+        self.waiting.remove(position);
+        Some(object)
+    }
 }
 
 /// A queue.
@@ -228,39 +246,23 @@ fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
 
 /// Takes the next request out that may be presented, and that is not being cancelled.
 fn next(queue: &Queue, wanted: impl Fn(&Request) -> bool, manual: bool) -> Option<Arc<Object>> {
-    loop {
-        let taken = {
-            let mut state = queue.state.lock();
-            if !state.flow.dispatches || !state.powered {
-                return None;
-            }
-            let room = match queue.dispatching {
-                Dispatching::Sequential => state.presented == 0,
-                Dispatching::Parallel(limit) => state.presented < limit,
-                Dispatching::Manual => manual,
-            };
-            if !room && !manual {
-                return None;
-            }
-            let position = state.waiting.iter().position(|handle| {
-                object::try_find(*handle).is_some_and(|object| match &object.kind {
-                    Kind::Request(request) => wanted(request),
-                    _ => false,
-                })
-            })?;
-            let handle = state.waiting.remove(position)?;
-            state.presented += 1;
-            handle
-        };
-        let object = object::find(taken);
-        let request = expect_kind!(object, Request);
-        if request::disarm_cancel(request) {
-            request.set_owner(Owner::Driver);
-            return Some(object);
-        }
-        // Its cancel routine runs elsewhere: that one completes it.
-        queue.state.lock().presented -= 1;
+    let mut state = queue.state.lock();
+    if !state.flow.dispatches || !state.powered {
+        return None;
     }
+    let room = match queue.dispatching {
+        Dispatching::Sequential => state.presented == 0,
+        Dispatching::Parallel(limit) => state.presented < limit,
+        Dispatching::Manual => manual,
+    };
+    if !room && !manual {
+        return None;
+    }
+    let object = state.take(wanted)?;
+    state.presented += 1;
+    expect_kind!(object, Request).set_owner(Owner::Driver);
+    drop(state);
+    Some(object)
 }
 
 thread_local! {
@@ -446,15 +448,21 @@ fn event(object: &Arc<Object>, callback: PFN_IO_DEFAULT, context: HANDLE) {
 
 /// One request fewer is presented.
 fn left(queue: &Queue, object: &Arc<Object>) {
+    let mut state = queue.state.lock();
+    state.presented = state.presented.saturating_sub(1);
+    drop(state);
+    tell_if_idle(queue, object);
+}
+
+/// Tells whoever waits for it that the queue has nothing to do any more.
+fn tell_if_idle(queue: &Queue, object: &Arc<Object>) {
     let idle = {
         let mut state = queue.state.lock();
-        state.presented = state.presented.saturating_sub(1);
-        if state.presented == 0 && (state.waiting.is_empty() || !state.flow.dispatches) {
-            queue.became_idle.notify_all();
-            state.idle.take()
-        } else {
-            None
+        if !state.is_idle() {
+            return;
         }
+        queue.became_idle.notify_all();
+        state.idle.take()
     };
     if let Some((callback, context)) = idle {
         event(object, callback, context);
@@ -476,24 +484,15 @@ pub(super) fn cancelled_in_queue(object: &Arc<Object>, request: &Request) {
         }
         _ => request::complete(object, STATUS_CANCELLED, Some(0)),
     }
+    tell_if_idle(queue, &owner);
 }
 
-/// Cancels the waiting requests of the device that `wanted` picks.
+/// Cancels the waiting requests of the queue that are `wanted`.
 fn flush(queue: &Queue, wanted: impl Fn(&Request) -> bool) {
     loop {
-        let picked = {
-            let mut state = queue.state.lock();
-            let position = state.waiting.iter().position(|handle| {
-                object::try_find(*handle)
-                    .is_some_and(|object| matches!(&object.kind, Kind::Request(request) if wanted(request)))
-            });
-            position.and_then(|position| state.waiting.remove(position))
-        };
-        let Some(object) = picked.map(object::find) else { return };
-        let request = expect_kind!(object, Request);
-        if request::disarm_cancel(request) {
-            cancelled_in_queue(&object, request);
-        }
+        let taken = queue.state.lock().take(&wanted);
+        let Some(object) = taken else { return };
+        cancelled_in_queue(&object, expect_kind!(object, Request));
     }
 }
 
@@ -558,9 +557,8 @@ fn change(object: &Arc<Object>, flow: Flow, callback: Option<PFN_IO_DEFAULT>, co
     let now = {
         let mut state = queue.state.lock();
         state.flow = flow;
-        let idle = state.presented == 0 && (state.waiting.is_empty() || !flow.dispatches);
         match callback {
-            Some(callback) if !idle => {
+            Some(callback) if !state.is_idle() => {
                 state.idle = Some((callback, context));
                 None
             }
@@ -575,7 +573,7 @@ fn change(object: &Arc<Object>, flow: Flow, callback: Option<PFN_IO_DEFAULT>, co
 /// Waits until the driver has no request of the queue.
 fn wait_idle(queue: &Queue) {
     let mut state = queue.state.lock();
-    while state.presented != 0 || state.flow.dispatches && !state.waiting.is_empty() {
+    while !state.is_idle() {
         if kernel().is_stopped() {
             drop(state);
             crate::guard::escape();

@@ -18,12 +18,13 @@ enum {
     WORK = 9,          /* a work item completes it */
     USE_DELETED = 10,  /* uses an object that it has deleted */
     STATE = 11,        /* Information: requests waiting in the manual queue */
+    DRAIN = 12,        /* is completed when the manual queue, which takes no more, is empty */
 };
 
 static WDFQUEUE Manual;
 static WDFTIMER Timer;
 static WDFWORKITEM Work;
-static WDFREQUEST Held, Timed, Worked;
+static WDFREQUEST Held, Timed, Worked, Draining;
 
 /* Backtraces are to name the frame that called. */
 #define IN_BACKTRACES __attribute__((disable_tail_calls))
@@ -41,6 +42,12 @@ static VOID NTAPI EvtRequestCancel(WDFREQUEST Request) {
 static VOID NTAPI EvtTimerFunc(WDFTIMER Timer_) {
     UNREFERENCED_PARAMETER(Timer_);
     Complete(Timed, STATUS_SUCCESS, KeGetCurrentIrql());
+}
+
+static VOID NTAPI EvtDrained(WDFQUEUE Queue, WDFCONTEXT Context) {
+    UNREFERENCED_PARAMETER(Queue);
+    UNREFERENCED_PARAMETER(Context);
+    Complete(Draining, STATUS_SUCCESS, 0);
 }
 
 static VOID NTAPI EvtWorkItem(WDFWORKITEM Item) {
@@ -105,6 +112,10 @@ IN_BACKTRACES static VOID NTAPI EvtIoDeviceControl(WDFQUEUE Queue, WDFREQUEST Re
     case STATE:
         CALL(WdfIoQueueGetState, PFN_WDFIOQUEUEGETSTATE)(WdfDriverGlobals, Manual, &Waiting, NULL);
         Complete(Request, STATUS_SUCCESS, Waiting);
+        break;
+    case DRAIN:
+        Draining = Request;
+        CALL(WdfIoQueueDrain, PFN_WDFIOQUEUEDRAIN)(WdfDriverGlobals, Manual, EvtDrained, NULL);
         break;
     default:
         if (NT_SUCCESS(CALL(WdfRequestRetrieveInputBuffer, PFN_WDFREQUESTRETRIEVEINPUTBUFFER)(WdfDriverGlobals, Request, 4, &Buffer, NULL)))

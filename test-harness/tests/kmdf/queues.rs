@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use test_harness::machine::{Handle, IoToken, Process, Unload};
@@ -21,6 +22,7 @@ const HOLD_FOR_TIMER: u32 = 8;
 const WORK: u32 = 9;
 const USE_DELETED: u32 = 10;
 const STATE: u32 = 11;
+const DRAIN: u32 = 12;
 const NEEDS_FOUR_BYTES: u32 = 99;
 
 const DISPATCH_LEVEL: usize = 2;
@@ -122,6 +124,18 @@ fn a_request_cancelled_in_a_queue_is_completed_by_the_framework() {
 }
 
 #[test]
+fn a_queue_is_drained_also_when_its_last_request_is_cancelled() {
+    let bed = Bed::new();
+    let (token, parked) = bed.start(PARK);
+    let drained = bed.start(DRAIN).1;
+    assert!(drained.recv_timeout(MOMENT).is_err(), "one waits still");
+    bed.process.cancel(bed.handle, Some(token)).expect("there is one to cancel");
+    assert_eq!(parked.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    assert_eq!(drained.recv_timeout(PATIENCE).expect("completes").status, STATUS_SUCCESS);
+    bed.finish();
+}
+
+#[test]
 fn a_request_that_the_driver_holds_is_cancelled_by_its_callback() {
     let bed = Bed::new();
     let (token, held) = bed.start(HOLD);
@@ -166,6 +180,41 @@ fn no_request_is_lost_between_the_threads_that_present_them() {
             });
         }
     });
+    bed.finish();
+}
+
+/// A request that was taken out of its queue while its cancel routine was running was looked up again after that one had
+/// completed it.
+#[test]
+fn a_request_that_is_cancelled_while_it_is_taken_out_has_one_end() {
+    let bed = Bed::new();
+    let ended = AtomicUsize::new(0);
+    let cancels = || {
+        for _ in 0..150 {
+            let parked: Vec<_> = (0..20).map(|_| bed.start(PARK)).collect();
+            for (token, _) in &parked {
+                // Gone already if another thread has taken it out.
+                let _ = bed.process.cancel(bed.handle, Some(*token));
+            }
+            for (_, parked) in parked {
+                let status = parked.recv_timeout(PATIENCE).expect("it completes").status;
+                assert!([STATUS_SUCCESS, STATUS_CANCELLED].contains(&status), "{status:#x}");
+            }
+        }
+        ended.fetch_add(1, Ordering::AcqRel);
+    };
+    let retrieves = || {
+        while ended.load(Ordering::Acquire) != 4 {
+            assert_eq!(bed.call(UNPARK).status, STATUS_SUCCESS);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(cancels);
+            scope.spawn(retrieves);
+        }
+    });
+    assert_eq!(bed.call(STATE).information, 0);
     bed.finish();
 }
 
