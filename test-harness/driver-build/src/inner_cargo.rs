@@ -98,7 +98,7 @@ fn with_the_wdk(options: &Options, task: Task) -> Result<(Command, PathBuf)> {
     }
     let [folder, _] = target_folders();
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags(None)).arg(task.subcommand()).arg("--lib");
+    command.env("CARGO_ENCODED_RUSTFLAGS", rustflags()).arg(task.subcommand()).arg("--lib");
     add_arguments(&mut command, options, &folder);
     deny_warnings(&mut command, task);
     Ok((command, folder))
@@ -109,11 +109,6 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<(Command, PathBuf)
     let (wrapper, clang_cl) = make_host_tools(&toolchain)?;
 
     let folder = target_folder(&toolchain.rust, options.instrumentation);
-    let linked_in = match options.instrumentation {
-        Instrumentation::None => None,
-        Instrumentation::Coverage => Some(coverage::compile_markers(&toolchain, &kit, options.arch)?),
-    };
-
     let mut command = match task {
         Task::Build | Task::Check => toolchain.command(&toolchain.rust.cargo),
         Task::Clippy => {
@@ -131,11 +126,13 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<(Command, PathBuf)
         // wdk-alloc's warning is for its authors.
         .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
         .env("DRIVER_BUILD_HOST_CRATES", stand_in::sources().join("host"))
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(linked_in.as_deref()));
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags());
     match options.instrumentation {
         Instrumentation::None => {}
         Instrumentation::Coverage => {
-            command.env(coverage::CRATES_VARIABLE, coverage::CRATES);
+            coverage::take_over(&target_folder(&toolchain.rust, Instrumentation::None), &folder, options.arch)?;
+            let markers = coverage::compile_markers(&toolchain, &kit, options.arch)?;
+            command.env(coverage::CRATES_VARIABLE, coverage::CRATES).env(coverage::OBJECT_VARIABLE, markers);
         }
     }
     command.arg(task.subcommand()).arg("--lib");
@@ -155,10 +152,8 @@ fn with_the_stand_in(options: &Options, task: Task) -> Result<(Command, PathBuf)
 
 /// Flags for the target only, separated as cargo wants it. The kernel has no C runtime to load: wdk-build insists on a
 /// static one. The linker's own default leaves the image's checksum 0 and puts the time into it.
-fn rustflags(linked_in: Option<&Path>) -> String {
-    let always = ["-Ctarget-feature=+crt-static", "-Clink-arg=/RELEASE", "-Clink-arg=/Brepro"].map(str::to_owned);
-    let object = linked_in.map(|object| format!("-Clink-arg={}", object.display()));
-    always.into_iter().chain(object).collect::<Vec<_>>().join("\x1f")
+fn rustflags() -> String {
+    ["-Ctarget-feature=+crt-static", "-Clink-arg=/RELEASE", "-Clink-arg=/Brepro"].join("\x1f")
 }
 
 impl Task {

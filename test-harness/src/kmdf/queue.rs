@@ -630,7 +630,7 @@ fn purge(object: &Arc<Object>) {
             && let Kind::Request(data) = &request.kind
             && data.queue.load(Ordering::Acquire) == object.handle
         {
-            crate::nt::irp::IoCancelIrp(data.irp());
+            request::cancel_presented(&request);
         }
     }
 }

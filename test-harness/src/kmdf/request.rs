@@ -1,18 +1,25 @@
 //! WDFREQUEST: an IRP on its way through the framework.
 #![allow(unsafe_code)] // writes the client's out parameters
 
+mod cancel;
+
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+
+pub(super) use self::cancel::{
+    WdfRequestIsCanceled, WdfRequestMarkCancelable, WdfRequestMarkCancelableEx, WdfRequestUnmarkCancelable, arm_cancel,
+    cancel_presented, disarm_cancel,
+};
 use super::device::Device;
 use super::object::{self, Attributes, Kind, Object, expect_kind};
-use super::presentation::defer;
 use super::send::Sending;
 use super::support::Memory;
 use super::types::{HANDLE, WDF_REQUEST_PARAMETERS};
-use crate::guard::{callout, violate};
-use crate::nt::irp::{self, IoReleaseCancelSpinLock, IofCallDriver, IofCompleteRequest};
+use crate::guard::violate;
+use crate::nt::irp::{self, IofCallDriver, IofCompleteRequest};
 use crate::nt::irql::called;
 use crate::nt::lock_order::none_across;
 use crate::nt::mdl::{
@@ -20,9 +27,9 @@ use crate::nt::mdl::{
 };
 use crate::nt::process::{IoGetCurrentProcess, IoGetRequestorProcess};
 use crate::nt::status::{
-    STATUS_ACCESS_VIOLATION, STATUS_BUFFER_TOO_SMALL, STATUS_CANCELLED, STATUS_DEVICE_BUSY,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_USER_BUFFER,
-    STATUS_SUCCESS, STATUS_WDF_BUSY, STATUS_WDF_PAUSED,
+    STATUS_ACCESS_VIOLATION, STATUS_BUFFER_TOO_SMALL, STATUS_DEVICE_BUSY, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_USER_BUFFER, STATUS_SUCCESS, STATUS_WDF_BUSY,
+    STATUS_WDF_PAUSED,
 };
 use crate::nt::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IRP, IRP_MJ_DEVICE_CONTROL,
@@ -54,8 +61,6 @@ pub(crate) enum Owner {
     Completed,
 }
 
-type CancelCallback = extern "win64" fn(HANDLE);
-
 /// A request.
 pub(crate) struct Request {
     irp: AtomicPtr<IRP>,
@@ -66,6 +71,8 @@ pub(crate) struct Request {
     /// The queue that presented it, or holds it.
     pub(super) queue: AtomicUsize,
     cancel: AtomicPtr<()>,
+    /// While this is held the packet stays, and the driver does not take back that it may be cancelled.
+    kept: Mutex<()>,
     /// An MDL that the framework made for a buffered request.
     own_mdl: AtomicPtr<MDL>,
     /// Its way to targets.
@@ -101,6 +108,7 @@ impl Request {
             presented: AtomicBool::new(purpose == Purpose::Own),
             queue: AtomicUsize::new(0),
             cancel: AtomicPtr::default(),
+            kept: Mutex::new(()),
             own_mdl: AtomicPtr::default(),
             sending: Sending::default(),
         }
@@ -124,6 +132,12 @@ impl Request {
     /// Gives a request of the driver's own its packet.
     pub(super) fn set_packet(&self, irp: *mut IRP) {
         self.irp.store(irp, Ordering::Release);
+    }
+
+    /// Takes the packet away: the request has no more to do with it.
+    fn drop_packet(&self) {
+        let _kept = self.kept.lock();
+        self.irp.store(ptr::null_mut(), Ordering::Release);
     }
 
     /// The IRP; a violation if the request has been completed.
@@ -576,114 +590,6 @@ pub(crate) extern "win64" fn WdfRequestGetInformation(_globals: usize, handle: H
     expect_kind!(object, Request).irp().IoStatus.Information.get()
 }
 
-pub(crate) extern "win64" fn WdfRequestIsCanceled(_globals: usize, handle: HANDLE) -> u8 {
-    called("WdfRequestIsCanceled", DISPATCH_LEVEL);
-    let object = object::find(handle);
-    expect_kind!(object, Request).irp().Cancel.load(Ordering::Acquire)
-}
-
-/// The cancel routine of an IRP that its driver has made cancelable, or that waits in a queue; the IRP's DriverContext names
-/// the request.
-extern "win64" fn cancel_routine(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
-    let irp = irp::at(irp);
-    let handle = irp.DriverContext[0].get() as usize;
-    let object = object::try_find(handle);
-    if let Some(object) = &object {
-        // The callback may be met by a completion elsewhere: the request stays until the callback has returned.
-        object.reference();
-    }
-    IoReleaseCancelSpinLock(irp.CancelIrql.get());
-    let Some(object) = object else { return };
-    let request = expect_kind!(object, Request);
-    let callback = request.cancel.swap(ptr::null_mut(), Ordering::AcqRel);
-    if callback.is_null() {
-        super::queue::cancelled_in_queue(&object, request);
-    } else {
-        // SAFETY: `mark` stored a callback of this type.
-        let callback: CancelCallback = unsafe { std::mem::transmute(callback) };
-        call_cancel(&object, request, callback);
-    }
-    object.dereference();
-}
-
-/// Calls EvtRequestCancel, which is one of the callbacks of the request's queue.
-fn call_cancel(object: &Arc<Object>, request: &Request, callback: CancelCallback) {
-    let handle = object.handle;
-    match object::try_find(request.queue.load(Ordering::Acquire)) {
-        Some(queue) if queue.must_defer() => {
-            let request = object.clone();
-            request.reference();
-            defer(&queue, move |queue| {
-                queue.callback("EvtRequestCancel", || callback(handle));
-                request.dereference();
-            });
-        }
-        Some(queue) => queue.callback("EvtRequestCancel", || callback(handle)),
-        None => callout("EvtRequestCancel", || callback(handle)),
-    }
-}
-
-/// Sets the IRP's cancel routine; false if the IRP has been cancelled already.
-pub(super) fn arm_cancel(object: &Object, request: &Request) -> bool {
-    let irp = request.irp();
-    irp.DriverContext[0].set(object.handle as PVOID);
-    irp.CancelRoutine.store(cancel_routine as *mut _, Ordering::SeqCst);
-    let cancelled = irp.Cancel.load(Ordering::SeqCst) != 0;
-    // Whoever takes the routine out answers for the request.
-    !cancelled || irp.CancelRoutine.swap(ptr::null_mut(), Ordering::SeqCst).is_null()
-}
-
-/// Takes the IRP's cancel routine out; false if it has been, or is being, called.
-pub(super) fn disarm_cancel(request: &Request) -> bool {
-    !request.irp().CancelRoutine.swap(ptr::null_mut(), Ordering::SeqCst).is_null()
-}
-
-fn mark(handle: HANDLE, callback: CancelCallback) -> bool {
-    let object = object::find(handle);
-    let request = expect_kind!(object, Request);
-    request.expect_driver();
-    if !request.cancel.swap(callback as *mut (), Ordering::AcqRel).is_null() {
-        violate(Rule::Framework, format!("{}: the request is cancelable already", current().call.get()));
-    }
-    let armed = arm_cancel(&object, request);
-    if !armed {
-        request.cancel.store(ptr::null_mut(), Ordering::Release);
-    }
-    armed
-}
-
-pub(crate) extern "win64" fn WdfRequestMarkCancelableEx(
-    _globals: usize,
-    handle: HANDLE,
-    callback: CancelCallback,
-) -> NTSTATUS {
-    called("WdfRequestMarkCancelableEx", DISPATCH_LEVEL);
-    if mark(handle, callback) { STATUS_SUCCESS } else { STATUS_CANCELLED }
-}
-
-pub(crate) extern "win64" fn WdfRequestMarkCancelable(_globals: usize, handle: HANDLE, callback: CancelCallback) {
-    called("WdfRequestMarkCancelable", DISPATCH_LEVEL);
-    if !mark(handle, callback) {
-        let object = object::find(handle);
-        call_cancel(&object, expect_kind!(object, Request), callback);
-    }
-}
-
-pub(crate) extern "win64" fn WdfRequestUnmarkCancelable(_globals: usize, handle: HANDLE) -> NTSTATUS {
-    called("WdfRequestUnmarkCancelable", DISPATCH_LEVEL);
-    let object = object::find(handle);
-    let request = expect_kind!(object, Request);
-    request.expect_driver();
-    if disarm_cancel(request) {
-        request.cancel.store(ptr::null_mut(), Ordering::Release);
-        STATUS_SUCCESS
-    } else if request.irp().Cancel.load(Ordering::SeqCst) != 0 {
-        STATUS_CANCELLED
-    } else {
-        violate(Rule::Framework, "WdfRequestUnmarkCancelable: the request is not cancelable")
-    }
-}
-
 /// The framework's own statuses do not leave it.
 fn outside(status: NTSTATUS) -> NTSTATUS {
     /// FACILITY_DRIVER_FRAMEWORK, and where a status has its facility.
@@ -722,7 +628,7 @@ pub(super) fn complete(object: &Arc<Object>, status: NTSTATUS, information: Opti
     let (queue, device) = (request.queue.load(Ordering::Acquire), object::try_find(object.parent));
     // The client's cleanup callback sees the request whole; after it, nobody reaches the IRP through the handle.
     object::dispose(object);
-    request.irp.store(ptr::null_mut(), Ordering::Release);
+    request.drop_packet();
     if request.purpose == Purpose::Create
         && let Some(device) = device
         && let Kind::Device(device) = &device.kind
@@ -742,7 +648,7 @@ pub(super) fn hand_on(object: &Arc<Object>, device: *mut DEVICE_OBJECT) {
     let queue = request.queue.load(Ordering::Acquire);
     request.set_owner(Owner::Completed);
     object::dispose(object);
-    request.irp.store(ptr::null_mut(), Ordering::Release);
+    request.drop_packet();
     irp.CurrentLocation.set(irp.CurrentLocation.get() + 1);
     irp.CurrentStackLocation.set(irp.location_address(irp.CurrentLocation.get()));
     IofCallDriver(crate::nt::io::device(device), irp);

@@ -19,6 +19,7 @@ enum {
     USE_DELETED = 10,  /* uses an object that it has deleted */
     STATE = 11,        /* Information: requests waiting in the manual queue */
     DRAIN = 12,        /* is completed when the manual queue, which takes no more, is empty */
+    PURGE = 13,        /* purges the queue it came from */
 };
 
 static WDFQUEUE Manual;
@@ -60,7 +61,6 @@ IN_BACKTRACES static VOID NTAPI EvtIoDeviceControl(WDFQUEUE Queue, WDFREQUEST Re
     WDFSPINLOCK Lock = NULL;
     ULONG Waiting = 0;
     PVOID Buffer;
-    UNREFERENCED_PARAMETER(Queue);
     UNREFERENCED_PARAMETER(Output);
     switch ((Code >> 2) & 0xFFF) {
     case ECHO:
@@ -116,6 +116,10 @@ IN_BACKTRACES static VOID NTAPI EvtIoDeviceControl(WDFQUEUE Queue, WDFREQUEST Re
     case DRAIN:
         Draining = Request;
         CALL(WdfIoQueueDrain, PFN_WDFIOQUEUEDRAIN)(WdfDriverGlobals, Manual, EvtDrained, NULL);
+        break;
+    case PURGE:
+        CALL(WdfIoQueuePurge, PFN_WDFIOQUEUEPURGE)(WdfDriverGlobals, Queue, NULL, NULL);
+        Complete(Request, STATUS_SUCCESS, 0);
         break;
     default:
         if (NT_SUCCESS(CALL(WdfRequestRetrieveInputBuffer, PFN_WDFREQUESTRETRIEVEINPUTBUFFER)(WdfDriverGlobals, Request, 4, &Buffer, NULL)))

@@ -23,6 +23,7 @@ const WORK: u32 = 9;
 const USE_DELETED: u32 = 10;
 const STATE: u32 = 11;
 const DRAIN: u32 = 12;
+const PURGE: u32 = 13;
 const NEEDS_FOUR_BYTES: u32 = 99;
 
 const DISPATCH_LEVEL: usize = 2;
@@ -145,6 +146,21 @@ fn a_request_that_the_driver_holds_is_cancelled_by_its_callback() {
     let (_, held) = bed.start(HOLD);
     assert_eq!(bed.call(RELEASE).information, 1);
     assert_eq!(held.recv_timeout(PATIENCE).expect("completes").status, STATUS_SUCCESS);
+    bed.finish();
+}
+
+#[test]
+fn a_purge_cancels_what_the_driver_has_made_cancelable_and_nothing_else() {
+    let bed = Bed::new();
+    let (token, parked) = bed.start(PARK);
+    let drained = bed.start(DRAIN).1;
+    let held = bed.start(HOLD).1;
+    assert_eq!(bed.call(PURGE).status, STATUS_SUCCESS);
+    assert_eq!(held.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    assert!(drained.recv_timeout(MOMENT).is_err(), "the driver has it still");
+    bed.process.cancel(bed.handle, Some(token)).expect("there is one to cancel");
+    assert_eq!(parked.recv_timeout(PATIENCE).expect("completes").status, STATUS_CANCELLED);
+    assert_eq!(drained.recv_timeout(PATIENCE).expect("completes").status, STATUS_SUCCESS);
     bed.finish();
 }
 

@@ -50,6 +50,11 @@ const STEPS: [Step; 11] = [
         advice: "`cargo driver --arch arm64 --package sanwsk-echo` repeats it",
     },
     Step {
+        name: "user mode, Windows",
+        arguments: "driver --user-mode san-proxy",
+        advice: "code that only Windows compiles; `cargo driver --user-mode san-proxy` repeats it",
+    },
+    Step {
         name: "tests",
         arguments: "test --locked --no-fail-fast",
         advice: "`cargo test` repeats it, with a name for one test",
@@ -58,11 +63,6 @@ const STEPS: [Step; 11] = [
         name: "documentation",
         arguments: "doc --locked --no-deps",
         advice: "`RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps` repeats it",
-    },
-    Step {
-        name: "user mode, Windows",
-        arguments: "driver --user-mode san-proxy",
-        advice: "code that only Windows compiles; `cargo driver --user-mode san-proxy` repeats it",
     },
 ];
 

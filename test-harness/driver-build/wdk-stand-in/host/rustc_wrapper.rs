@@ -6,7 +6,7 @@
 //!   and `empty.rs` are compiled in their place.
 //!
 //! The driver itself and all that is linked into it is compiled as it stands; with `DRIVER_BUILD_COVERED_CRATES`, the crates
-//! named there get a counter at each edge of their control flow.
+//! named there get a counter at each edge of their control flow, and `DRIVER_BUILD_COVERAGE_OBJECT` is linked in.
 
 use std::{
     env,
@@ -20,6 +20,9 @@ const SOURCES_VARIABLE: &str = "DRIVER_BUILD_HOST_CRATES";
 
 /// Crates, separated by commas, that are compiled with SanitizerCoverage for their target.
 const COVERED_VARIABLE: &str = "DRIVER_BUILD_COVERED_CRATES";
+
+/// The object that marks where the counters lie.
+const OBJECT_VARIABLE: &str = "DRIVER_BUILD_COVERAGE_OBJECT";
 
 const COVERAGE: [&str; 4] = [
     "-Cpasses=sancov-module",
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
         Some("wdk_build") => compile_as_on_windows(&mut arguments),
         Some("windows") => replace_root(&mut arguments, "windows.rs"),
         Some(name) if CRATES_UNDER_WINDOWS.contains(&name) => replace_root(&mut arguments, "empty.rs"),
-        Some(name) if is_covered(name, &arguments) => arguments.extend(COVERAGE.map(OsString::from)),
+        Some(name) if is_covered(name, &arguments) => count_edges(&mut arguments),
         Some(_) | None => {}
     }
     match Command::new(&program).args(&arguments).status() {
@@ -72,6 +75,16 @@ fn crate_name(arguments: &[OsString]) -> Option<&str> {
 fn is_covered(name: &str, arguments: &[OsString]) -> bool {
     let covered = env::var(COVERED_VARIABLE).unwrap_or_default();
     covered.split(',').any(|covered| covered == name) && arguments.iter().any(|argument| argument == "--target")
+}
+
+/// The object is for the crate that is linked; a library does nothing with it.
+fn count_edges(arguments: &mut Vec<OsString>) {
+    arguments.extend(COVERAGE.map(OsString::from));
+    if let Some(object) = env::var_os(OBJECT_VARIABLE) {
+        let mut link = OsString::from("-Clink-arg=");
+        link.push(object);
+        arguments.push(link);
+    }
 }
 
 fn compile_as_on_windows(arguments: &mut Vec<OsString>) {
