@@ -3,10 +3,10 @@
 mod atomic {
     pub(super) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-    /// A constructor for statics; loom's atomics have none. A `Default` beside it would be a second one that statics cannot use.
+    /// A constructor for statics; loom's atomics have none.
     macro_rules! constructor {
         ($(#[$attribute:meta])* pub fn $($rest:tt)*) => {
-            #[allow(clippy::new_without_default)]
+            #[allow(clippy::new_without_default, reason = "it would be a second one, which statics cannot use")]
             $(#[$attribute])*
             pub const fn $($rest)*
         };

@@ -130,19 +130,46 @@ fn find(table: &RTL_AVL_TABLE, wanted: PVOID) -> Place {
     place
 }
 
-/// The node at the left end of a subtree.
-fn first(mut node: Node) -> Node {
-    while !node.is_null() && !links(node).LeftChild.get().is_null() {
-        node = links(node).LeftChild.get();
+/// A side of a node, or a way through the tree.
+#[derive(Clone, Copy)]
+enum Side {
+    Left,
+    Right,
+}
+
+impl Side {
+    fn child(self, node: Node) -> Node {
+        match self {
+            Self::Left => links(node).LeftChild.get(),
+            Self::Right => links(node).RightChild.get(),
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+        }
+    }
+}
+
+/// The node at that end of a subtree.
+fn outermost(mut node: Node, side: Side) -> Node {
+    while !node.is_null() && !side.child(node).is_null() {
+        node = side.child(node);
     }
     node
 }
 
-/// The node behind another, in order; null behind the last.
-fn next(table: &RTL_AVL_TABLE, mut node: Node) -> Node {
-    let right = links(node).RightChild.get();
-    if !right.is_null() {
-        return first(right);
+fn first(table: &RTL_AVL_TABLE) -> Node {
+    outermost(root(table), Side::Left)
+}
+
+/// The node on that side of another, in order; null at the end.
+fn neighbour(table: &RTL_AVL_TABLE, mut node: Node, side: Side) -> Node {
+    let below = side.child(node);
+    if !below.is_null() {
+        return outermost(below, side.other());
     }
     let top = ptr::from_ref(&table.BalancedRoot).cast_mut();
     loop {
@@ -150,11 +177,15 @@ fn next(table: &RTL_AVL_TABLE, mut node: Node) -> Node {
         if parent == top {
             return ptr::null_mut();
         }
-        if links(parent).LeftChild.get() == node {
+        if side.other().child(parent) == node {
             return parent;
         }
         node = parent;
     }
+}
+
+fn next(table: &RTL_AVL_TABLE, node: Node) -> Node {
+    neighbour(table, node, Side::Right)
 }
 
 /// Takes a node out of the tree.
@@ -167,7 +198,7 @@ fn unlink(table: &RTL_AVL_TABLE, node: Node) {
         this.Parent.get()
     } else {
         // The next one comes to where it was.
-        let heir = first(right);
+        let heir = outermost(right, Side::Left);
         let above = links(heir).Parent.get();
         replace_child(above, heir, links(heir).RightChild.get());
         let heirs = links(heir);
@@ -257,7 +288,7 @@ pub(crate) extern "win64" fn RtlDeleteElementGenericTableAvl(table: &RTL_AVL_TAB
     let Place::At(node) = find(table, buffer) else { return 0 };
     if table.RestartKey.get() == node {
         // An enumeration goes on behind it.
-        table.RestartKey.set(ptr::null_mut());
+        table.RestartKey.set(neighbour(table, node, Side::Left));
     }
     unlink(table, node);
     table.NumberGenericTableElements.set(table.NumberGenericTableElements.get() - 1);
@@ -282,7 +313,7 @@ pub(crate) extern "win64" fn RtlEnumerateGenericTableWithoutSplayingAvl(
     key: &Cell<PVOID>,
 ) -> PVOID {
     called("RtlEnumerateGenericTableWithoutSplayingAvl", DISPATCH_LEVEL);
-    let node = if key.get().is_null() { first(root(table)) } else { next(table, key.get().cast()) };
+    let node = if key.get().is_null() { first(table) } else { next(table, key.get().cast()) };
     if node.is_null() {
         return ptr::null_mut();
     }
@@ -293,7 +324,7 @@ pub(crate) extern "win64" fn RtlEnumerateGenericTableWithoutSplayingAvl(
 pub(crate) extern "win64" fn RtlEnumerateGenericTableAvl(table: &RTL_AVL_TABLE, restart: u8) -> PVOID {
     called("RtlEnumerateGenericTableAvl", DISPATCH_LEVEL);
     let known = table.RestartKey.get();
-    let node = if restart != 0 || known.is_null() { first(root(table)) } else { next(table, known) };
+    let node = if restart != 0 || known.is_null() { first(table) } else { next(table, known) };
     if node.is_null() {
         return ptr::null_mut();
     }
@@ -306,7 +337,7 @@ pub(crate) extern "win64" fn RtlGetElementGenericTableAvl(table: &RTL_AVL_TABLE,
     if index >= table.NumberGenericTableElements.get() {
         return ptr::null_mut();
     }
-    let mut node = first(root(table));
+    let mut node = first(table);
     for _ in 0..index {
         node = next(table, node);
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // calls the driver's routines with addresses of structures
 
 use std::ptr;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -10,9 +11,10 @@ use super::process::Process;
 use super::status::{STATUS_INVALID_PARAMETER, STATUS_PROCEDURE_NOT_FOUND, STATUS_SUCCESS};
 use super::strings;
 use super::types::{APC_LEVEL, CLIENT_ID, HANDLE, NTSTATUS, PASSIVE_LEVEL, PEPROCESS, UNICODE_STRING, Zeroed};
-use crate::guard::callout;
+use crate::guard::{callout, escape};
 use crate::image::Export;
 use crate::kernel::Kernel;
+use crate::simulation::Condvar;
 use crate::thread::{current, kernel};
 
 type ProcessRoutine = extern "win64" fn(HANDLE, HANDLE, u8);
@@ -49,9 +51,19 @@ enum Routine {
     Image(usize),
 }
 
+#[derive(Default)]
+struct State {
+    routines: Vec<Routine>,
+    /// Threads that are telling.
+    telling: usize,
+}
+
 /// The routines of a machine's drivers.
 #[derive(Default)]
-pub(crate) struct Notifications(Mutex<Vec<Routine>>);
+pub(crate) struct Notifications {
+    state: Mutex<State>,
+    told: Condvar,
+}
 
 /// How many routines of a kind there may be.
 const LIMIT: usize = 64;
@@ -59,11 +71,11 @@ const LIMIT: usize = 64;
 impl Notifications {
     /// How many are registered.
     pub(crate) fn registered(&self) -> usize {
-        self.0.lock().len()
+        self.state.lock().routines.len()
     }
 
     fn add(&self, routine: Routine) -> NTSTATUS {
-        let mut routines = self.0.lock();
+        let routines = &mut self.state.lock().routines;
         if routines.contains(&routine) || routines.len() >= LIMIT {
             return STATUS_INVALID_PARAMETER;
         }
@@ -71,23 +83,39 @@ impl Notifications {
         STATUS_SUCCESS
     }
 
+    /// Takes a routine out, and waits until nobody is in it any more: its driver may go then.
     fn remove(&self, routine: Routine, missing: NTSTATUS) -> NTSTATUS {
-        let mut routines = self.0.lock();
-        match routines.iter().position(|known| *known == routine) {
-            Some(index) => {
-                routines.remove(index);
-                STATUS_SUCCESS
+        let mut state = self.state.lock();
+        let Some(index) = state.routines.iter().position(|known| *known == routine) else { return missing };
+        state.routines.remove(index);
+        while state.telling != 0 {
+            if kernel().is_stopped() {
+                drop(state);
+                escape();
             }
-            None => missing,
+            self.told.wait_for(&mut state, Duration::from_millis(50));
         }
+        STATUS_SUCCESS
+    }
+
+    /// Calls `tell` for each routine, without a lock held.
+    fn each(&self, tell: impl FnMut(Routine)) {
+        let routines = {
+            let mut state = self.state.lock();
+            state.telling += 1;
+            state.routines.clone()
+        };
+        routines.into_iter().for_each(tell);
+        self.state.lock().telling -= 1;
+        self.told.notify_all();
     }
 }
 
 /// Whether anybody is told of processes.
 pub(crate) fn of_processes(kernel: &Kernel) -> bool {
-    let routines = kernel.extension::<Notifications>();
-    let routines = routines.0.lock();
-    routines.iter().any(|routine| matches!(routine, Routine::Process(_) | Routine::ProcessEx(_)))
+    let known = kernel.extension::<Notifications>();
+    let state = known.state.lock();
+    state.routines.iter().any(|routine| matches!(routine, Routine::Process(_) | Routine::ProcessEx(_)))
 }
 
 /// Tells the drivers of a process that begins, in the thread that makes it, or ends, in its last one. What a driver says of a
@@ -95,8 +123,7 @@ pub(crate) fn of_processes(kernel: &Kernel) -> bool {
 pub(crate) fn process(kernel: &Kernel, process: &Process, begins: bool) {
     let (parent, creator) = (kernel.processes.system(kernel).id, current());
     let creator = CLIENT_ID { UniqueProcess: creator.thread.process.id, UniqueThread: creator.thread.id };
-    let routines = kernel.extension::<Notifications>().0.lock().clone();
-    for routine in routines {
+    kernel.extension::<Notifications>().each(|routine| {
         match routine {
             Routine::Process(address) => {
                 // SAFETY: the driver registered a PCREATE_PROCESS_NOTIFY_ROUTINE, and is loaded while it is registered.
@@ -121,17 +148,16 @@ pub(crate) fn process(kernel: &Kernel, process: &Process, begins: bool) {
             }
             Routine::Image(_) => {}
         }
-    }
+    });
 }
 
 /// Tells the drivers of one that has been mapped, before its entry point is called.
 pub(crate) fn driver_loaded(kernel: &Kernel, name: &str, base: usize, size: usize) {
     /// IMAGE_INFO.SystemModeImage, and IMAGE_ADDRESSING_MODE_32BIT.
     const PROPERTIES: u32 = 0x100 | 3;
-    let routines = kernel.extension::<Notifications>().0.lock().clone();
     let path = UNICODE_STRING::zeroed();
     strings::allocate(kernel, &format!(r"\SystemRoot\System32\drivers\{name}.sys"), &path);
-    for routine in routines {
+    kernel.extension::<Notifications>().each(|routine| {
         if let Routine::Image(address) = routine {
             // SAFETY: the driver registered a PLOAD_IMAGE_NOTIFY_ROUTINE, and is loaded while it is registered.
             let routine: ImageRoutine = unsafe { std::mem::transmute(address) };
@@ -144,7 +170,7 @@ pub(crate) fn driver_loaded(kernel: &Kernel, name: &str, base: usize, size: usiz
             };
             callout("a load-image notify routine", || routine(&raw const path, 0, &raw mut information));
         }
-    }
+    });
     strings::free(kernel, &path);
 }
 

@@ -108,19 +108,27 @@ impl Drop for Volume {
 
 /// The name on the volume, if a path names one.
 pub(super) fn name_on(path: &str) -> Option<String> {
-    let lower = path.to_lowercase();
     let behind = |prefix: &str| {
-        let rest = lower.strip_prefix(prefix)?;
-        (rest.is_empty() || rest.starts_with('\\')).then(|| path[path.len() - rest.len()..].to_owned())
+        let (start, rest) = path.split_at_checked(prefix.len())?;
+        let is_it = start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('\\'));
+        is_it.then_some(rest)
     };
-    PREFIXES.into_iter().find_map(behind).or_else(|| Some(format!(r"\Windows{}", behind(SYSTEM_ROOT)?)))
+    let on_volume = PREFIXES.into_iter().find_map(behind).map(str::to_owned);
+    on_volume.or_else(|| Some(format!(r"\Windows{}", behind(SYSTEM_ROOT)?)))
 }
 
 fn make_folder() -> std::io::Result<PathBuf> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = format!("test-harness-volume-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let root = std::env::temp_dir().join(name);
-    fs::create_dir(&root)?;
+    let root = loop {
+        let name = format!("test-harness-volume-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let root = std::env::temp_dir().join(name);
+        match fs::create_dir(&root) {
+            Ok(()) => break root,
+            // A process of this number was killed, and has left its own.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    };
     for folder in FOLDERS {
         fs::create_dir_all(root.join(folder))?;
     }
@@ -533,5 +541,33 @@ impl Open {
             name: self.name.clone(),
             ..*self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_volume_are_what_is_behind_its_prefix_whatever_their_letters() {
+        assert_eq!(name_on(r"\??\C:\Temp\a.txt").as_deref(), Some(r"\Temp\a.txt"));
+        assert_eq!(name_on(r"\DosDevices\c:").as_deref(), Some(""));
+        assert_eq!(name_on(r"\SystemRoot\Temp").as_deref(), Some(r"\Windows\Temp"));
+        // Letters that are longer in lower case.
+        assert_eq!(name_on("\\??\\C:\\\u{130}\u{130}").as_deref(), Some("\\\u{130}\u{130}"));
+        for other in [r"\??\C:x", r"\??\D:\a", r"\Device\SanWsk", "", "\u{130}\u{130}\u{130}\u{130}"] {
+            assert_eq!(name_on(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_do_not_lead_out_of_the_volume() {
+        let root = make_folder().expect("a temporary folder");
+        for name in [r"\..\..\etc\passwd", r"\Windows\..\..\x", r"\a/../../b", r"\.\x", "\\a\0b", r"\x:stream"] {
+            assert_eq!(resolve(&root, name), Err(STATUS_OBJECT_NAME_INVALID), "{name:?}");
+        }
+        assert_eq!(resolve(&root, r"\no such folder\x"), Err(STATUS_OBJECT_PATH_NOT_FOUND));
+        assert_eq!(resolve(&root, r"\WINDOWS\temp\x"), Ok(root.join("Windows/Temp/x")));
+        fs::remove_dir_all(root).expect("it goes");
     }
 }
