@@ -22,7 +22,8 @@ impl Rundown {
     pub(crate) fn acquire(&'static self) -> Option<RundownGuard> {
         // SAFETY: the field is initialized and static.
         let acquired = unsafe { ExAcquireRundownProtection(self.0.get()) };
-        (acquired != 0).then_some(RundownGuard(self))
+        // Made only where there is a use to release: a guard that is dropped releases one.
+        (acquired != 0).then(|| RundownGuard(self))
     }
 
     /// Waits until the last use has ended; there are none from then on. IRQL = PASSIVE_LEVEL.

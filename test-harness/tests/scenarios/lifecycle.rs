@@ -1,8 +1,10 @@
 //! Loading, waiting for WSK, limits, unloading.
 
-use crate::support::{Bed, PATIENCE, any, connected, eventually, image, status};
+use crate::support::{Bed, MOMENT, PATIENCE, any, connected, eventually, host_connect, image, listening, status};
 use san_protocol::{NtStatus, ProviderState, WsaError};
 use san_proxy::{AddressFamily, Backlog, StreamConnection, StreamListener};
+use std::thread;
+use std::time::Duration;
 use test_harness::machine::{Stats, Unload};
 use test_harness::nt::registry::Value;
 use test_harness::{LoadError, Machine};
@@ -104,6 +106,42 @@ fn before_wsk_is_ready_requests_say_so_and_afterwards_they_work() {
     assert!(provider.status().expect("status").wsk_version.is_some());
     drop((create().expect("ready"), provider));
     bed.finish();
+}
+
+/// A use of the provider that was refused, as the driver was on its way out, was given back all the same: the unload did not wait for
+/// the last one that there was.
+#[test]
+fn a_peer_that_comes_while_the_driver_goes_does_not_hurry_it() {
+    let mut met = 0;
+    for call in 0..200 {
+        let bed = Bed::new();
+        let (listener, address) = listening(&bed.open(), 1);
+        bed.machine.preempt(call % 20);
+        let peer = host_connect(address);
+        let meets = bed.machine.wait_preempted(MOMENT) == Some("ExAcquireRundownProtection");
+        thread::scope(|scope| {
+            if meets {
+                // As soon as the process has gone, the driver waits for the listener, which has to do with the peer.
+                scope.spawn(|| {
+                    bed.process.exit();
+                    bed.machine.unload(&bed.driver)
+                });
+                thread::sleep(Duration::from_millis(2));
+            }
+            bed.machine.go_on();
+        });
+        drop((listener, peer));
+        if meets {
+            bed.finish_unload();
+        } else {
+            bed.finish();
+        }
+        met += u32::from(meets);
+        if met == 4 {
+            return;
+        }
+    }
+    panic!("the listener uses the provider for a peer");
 }
 
 #[test]

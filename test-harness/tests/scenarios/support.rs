@@ -157,10 +157,11 @@ impl Bed {
 
 /// The driver goes, and leaves nothing behind.
 fn check_gone(machine: &Machine, driver: &Driver) {
-    assert!(machine.wait_unloaded(driver, PATIENCE), "no handle is open any more");
+    let is_unloaded = machine.wait_unloaded(driver, PATIENCE);
     if let Some(violation) = machine.violation() {
         panic!("{violation}");
     }
+    assert!(is_unloaded, "no handle is open any more");
     let stats = machine.stats();
     assert!(stats.driver_pool.is_empty(), "pool left behind: {:?}", stats.driver_pool);
 }
