@@ -6,7 +6,7 @@ mod atomic {
     /// A constructor for statics; loom's atomics have none.
     macro_rules! constructor {
         ($(#[$attribute:meta])* pub fn $($rest:tt)*) => {
-            #[allow(clippy::new_without_default, reason = "it would be a second one, which statics cannot use")]
+            #[allow(clippy::new_without_default, reason = "statics cannot use a `Default`")]
             $(#[$attribute])*
             pub const fn $($rest)*
         };
