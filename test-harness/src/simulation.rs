@@ -294,7 +294,8 @@ pub fn now() -> Instant {
 }
 
 /// The simulation's time since it began. None on threads outside of one.
-pub(crate) fn elapsed() -> Option<Duration> {
+#[must_use]
+pub fn elapsed() -> Option<Duration> {
     task().map(|(scheduler, _)| scheduler.state.lock().now)
 }
 

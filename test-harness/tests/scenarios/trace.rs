@@ -11,8 +11,7 @@ use crate::support::{
 use events_page::Row;
 use san_protocol::NtStatus;
 use san_protocol::wire::MessageType;
-use san_proxy::{AddressFamily, Backlog, EndpointScope, Memory, MemoryRights, SanEndpoint, StreamConnection};
-use std::cell::Cell;
+use san_proxy::{AddressFamily, Backlog, Memory, MemoryRights, SanEndpoint, StreamConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::LazyLock;
@@ -288,65 +287,6 @@ fn a_limit_that_is_hit_is_told_by_its_registry_value() {
     let hit: Vec<_> = decoded(&trace).iter().filter_map(|event| event.text("Parameter").map(str::to_owned)).collect();
     assert_eq!(hit, ["MaxEndpointsPerHandle", "MaxEndpoints", "MaxPinnedMiB", "MaxRegionsPerHandle", "MaxRoutes"]);
     drop((region, listener, connector, acceptor, last, provider, other));
-    bed.finish();
-}
-
-/// Has something happen that is told at most so often a second, until some of it was left out: what was told and what was counted
-/// instead is all of it.
-#[track_caller]
-fn limited(trace: &TraceSession, name: &str, mut happens: impl FnMut(), happened: impl Fn() -> u64) {
-    let most = u64::from(events_page::rows()[name].most.expect("it is limited"));
-    let left_out = |events: &[Decoded]| -> u64 { events.iter().filter_map(|event| event.number("Suppressed")).sum() };
-    // More than a second may have; they may fall into several.
-    (0..2 * most).for_each(|_| happens());
-    let mut told = Vec::new();
-    eventually("what was left out is counted", || {
-        happens();
-        told = named(trace, name);
-        left_out(&told) > 0 && told.len() as u64 + left_out(&told) == happened()
-    });
-    let times = trace.events();
-    let seconds = times[times.len() - 1].time.as_secs() - times[0].time.as_secs() + 1;
-    // Who has been told to go ahead may be late, and be counted in the next second.
-    assert!(told.len() as u64 <= most * (seconds + 1), "{} in {seconds} s", told.len());
-}
-
-#[test]
-fn what_a_caller_can_repeat_is_told_so_often_a_second_and_then_counted() {
-    let bed = Bed::with(builder().parameter("sanwsk", "MaxEndpointsPerHandle", Value::Number(1)));
-    let provider = bed.open();
-    let create = || StreamConnection::create(&provider, AddressFamily::INET);
-    let trace = tracing(&bed.machine, 4);
-    let created = Cell::new(0);
-    let make_one = || {
-        drop(create().expect("an endpoint"));
-        created.set(created.get() + 1);
-    };
-    limited(&trace, "EndpointCreated", make_one, || created.get());
-    drop(trace);
-
-    let trace = tracing(&bed.machine, 3);
-    let kept = create().expect("an endpoint");
-    let one_too_many = || assert!(create().is_err());
-    limited(&trace, "LimitHit", one_too_many, || provider.statistics().expect("statistics").limits_hit);
-    drop((kept, provider));
-    bed.finish();
-}
-
-#[test]
-fn what_a_peer_can_repeat_is_told_so_often_a_second_and_then_counted() {
-    let bed = bed();
-    let trace = tracing(&bed.machine, 3);
-    let provider = bed.open();
-    let (listener, address) = stream_listening(&provider, 1);
-    let waits = host_connect(address);
-    eventually("the backlog is full", || {
-        let listed = provider.endpoints(EndpointScope::OwnHandle).expect("a list");
-        listed.iter().any(|endpoint| endpoint.backlog == 1)
-    });
-    let knock = || drop(TcpStream::connect_timeout(&address, PATIENCE));
-    limited(&trace, "PeerRefused", knock, || provider.statistics().expect("statistics").stream_refused_backlog);
-    drop((listener, waits, provider));
     bed.finish();
 }
 

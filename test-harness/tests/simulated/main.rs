@@ -6,6 +6,7 @@
 
 mod bed;
 mod concurrency;
+mod rates;
 mod replay;
 mod san_concurrency;
 mod sessions;
