@@ -237,7 +237,7 @@ fn a_full_backlog_and_a_peer_that_says_nothing_are_refusals() {
     let port = free_port();
     let builder = Machine::builder()
         .parameter("sanwsk", "NativePort", Value::Number(port.into()))
-        .parameter("sanwsk", "HandshakeTimeout", Value::Number(20))
+        .parameter("sanwsk", "HandshakeTimeout", Value::Number(1000))
         .parameter("sanwsk", "MaxHandshakes", Value::Number(1));
     let bed = Bed::with(builder);
     let trace = tracing(&bed.machine, 3);

@@ -266,7 +266,8 @@ fn an_answer_that_stops_halfway_is_a_time_out() {
         let provider = neighbours.bed.open();
         let accept = ControlMessage::accept();
         let reject = ControlMessage::reject(RejectReason::Refused);
-        let time = Duration::from_millis(150);
+        // Longer than the peer needs for its part.
+        let time = Duration::from_secs(1);
         let beginnings = [&[][..], &accept.as_bytes()[..8], &reject.as_bytes()[..16], &reject.as_bytes()[..18]];
         let started = Instant::now();
         let connects = beginnings.map(|beginning| {
@@ -289,7 +290,8 @@ fn an_answer_that_stops_halfway_is_a_time_out() {
 }
 
 /// Neighbours with a time for the hand-shake, and a number of those who may be in it.
-fn strict(milliseconds: u32, peers: u32) -> Neighbours {
+fn strict(time: Duration, peers: u32) -> Neighbours {
+    let milliseconds = u32::try_from(time.as_millis()).expect("a short time");
     Neighbours::with("tcp", |builder| {
         builder.parameter("sanwsk", "HandshakeTimeout", Value::Number(milliseconds)).parameter(
             "sanwsk",
@@ -301,7 +303,8 @@ fn strict(milliseconds: u32, peers: u32) -> Neighbours {
 
 #[test]
 fn a_peer_that_does_not_say_in_time_what_it_wants_is_disconnected() {
-    let neighbours = strict(150, 100);
+    let time = Duration::from_secs(1);
+    let neighbours = strict(time, 100);
     let provider = neighbours.bed.open();
     let mut bystander = Bystander::new(&provider);
     let (listener, address) = listening(&provider, 1);
@@ -315,7 +318,7 @@ fn a_peer_that_does_not_say_in_time_what_it_wants_is_disconnected() {
     bystander.goes_on();
     for peer in peers {
         assert_eq!(peer.rest(), b"");
-        assert!(started.elapsed() >= Duration::from_millis(150), "not before its time");
+        assert!(started.elapsed() >= time, "not before its time");
     }
     quiet(&provider);
     let after = statistics(&provider);
@@ -323,7 +326,7 @@ fn a_peer_that_does_not_say_in_time_what_it_wants_is_disconnected() {
     // Who has said it may wait for as long as it takes.
     let mut peer = WirePeer::connect(neighbours.native);
     peer.send(request.as_bytes());
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(time + MOMENT);
     assert!(peer.hears_nothing());
     let acceptor = outcome(listener.start_accept()).expect("it waits still").accept().expect("accepts");
     peer.expect(MessageType::Accept);
@@ -351,7 +354,7 @@ fn a_peer_that_leaves_within_its_request_leaves_nothing() {
 
 #[test]
 fn silent_peers_keep_others_out_only_until_their_time_is_up() {
-    let neighbours = strict(600, 3);
+    let neighbours = strict(Duration::from_secs(2), 3);
     let provider = neighbours.bed.open();
     let mut bystander = Bystander::new(&provider);
     quiet(&provider);
