@@ -53,6 +53,7 @@ pub(crate) mod strings;
 pub(crate) mod time;
 pub(crate) mod timer;
 pub mod types;
+pub(crate) mod variables;
 pub(crate) mod wmi;
 pub(crate) mod work;
 
@@ -139,7 +140,8 @@ fn table() -> &'static HashMap<&'static str, Export> {
             .into_iter()
             .chain(runtime::variables())
             .chain(exception::variables())
-            .chain(mdl::variables());
+            .chain(mdl::variables())
+            .chain(variables::variables());
         functions.chain(variables).collect()
     })
 }

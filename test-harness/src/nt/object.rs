@@ -289,14 +289,21 @@ pub(crate) fn close(kernel: &Kernel, process: &Process, handle: HANDLE) -> NTSTA
     STATUS_SUCCESS
 }
 
-/// A type of objects, as `*ExEventObjectType` and its like point to.
+/// A type of objects, as `*ExEventObjectType` and its like point to. Drivers that are built with headers which declare those variables
+/// as imported read once more through what they get: as on Windows, they find the type again, by the head of an empty list.
+#[repr(C)]
 pub(crate) struct OBJECT_TYPE {
+    /// The objects of this type: a list that Windows keeps only while it is debugged.
+    TypeList: [&'static Self; 2],
     kind: Kind,
 }
 
 macro_rules! types {
     ($($name:ident = $kind:ident),* $(,)?) => {
-        $(pub(crate) static $name: &OBJECT_TYPE = &OBJECT_TYPE { kind: Kind::$kind };)*
+        $(pub(crate) static $name: &OBJECT_TYPE = {
+            static TYPE: OBJECT_TYPE = OBJECT_TYPE { TypeList: [&TYPE; 2], kind: Kind::$kind };
+            &TYPE
+        };)*
 
         /// The variables, by the names under which ntoskrnl.exe exports them.
         pub(super) fn type_variables() -> Vec<(&'static str, Export)> {
@@ -312,6 +319,7 @@ types! {
     IoDriverObjectType = Driver,
     PsProcessType = Process,
     PsThreadType = Thread,
+    CmKeyObjectType = Key,
 }
 
 /// The rights that a generic right stands for, of a type.

@@ -113,6 +113,11 @@ impl Processes {
             .clone()
     }
 
+    /// Where PsInitialSystemProcess lies, as long as the machine is there.
+    pub(crate) fn initial(&self, kernel: &Kernel) -> usize {
+        &raw const self.system(kernel).body as usize
+    }
+
     /// A new process. None if there is no memory.
     pub(crate) fn create(&self, kernel: &Kernel, kind: ProcessKind) -> Option<Arc<Process>> {
         let id = next_id();

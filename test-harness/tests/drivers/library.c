@@ -252,6 +252,25 @@ BEHAVIOUR(processes_and_threads_are_found_by_their_numbers) {
     return STATUS_SUCCESS;
 }
 
+/* These headers declare them as imported: what they point to is read twice, and the type found by itself. */
+BEHAVIOUR(variables_of_the_kernel_are_read) {
+    extern __declspec(dllimport) ULONG NtBuildNumber, InitSafeBootMode;
+    RTL_OSVERSIONINFOW Version = {sizeof(Version)};
+    HANDLE Handle;
+    PVOID Again;
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(ObOpenObjectByPointer(
+        PsInitialSystemProcess, OBJ_KERNEL_HANDLE, NULL, PROCESS_ALL_ACCESS, *PsProcessType, KernelMode, &Handle)));
+    CHECK(ObReferenceObjectByHandle(Handle, 0, *PsThreadType, KernelMode, &Again, NULL) == STATUS_OBJECT_TYPE_MISMATCH);
+    CHECK(NT_SUCCESS(ObReferenceObjectByHandle(Handle, 0, *PsProcessType, KernelMode, &Again, NULL)));
+    CHECK(Again == PsInitialSystemProcess && Again != PsGetCurrentProcess());
+    ObDereferenceObject(Again);
+    ZwClose(Handle);
+    CHECK(NT_SUCCESS(RtlGetVersion(&Version)) && (NtBuildNumber & 0xFFFF) == Version.dwBuildNumber);
+    CHECK(InitSafeBootMode == 0 && KeNumberProcessors == 1);
+    return STATUS_SUCCESS;
+}
+
 static volatile LONG Begun, Ended;
 
 static VOID NTAPI OfProcess(PEPROCESS Process, HANDLE Id, PPS_CREATE_NOTIFY_INFO Information) {
@@ -289,6 +308,7 @@ static const ROW Rows[] = {
     ROW_OF(registry_keys_are_enumerated),
     ROW_OF(an_error_is_logged),
     ROW_OF(processes_and_threads_are_found_by_their_numbers),
+    ROW_OF(variables_of_the_kernel_are_read),
     {"begin_to_watch_processes", begin_to_watch_processes},
     {"stop_watching_processes", stop_watching_processes},
     {NULL, NULL},

@@ -28,6 +28,7 @@ use crate::nt::types::{
     DISPATCH_LEVEL, DO_DEVICE_INITIALIZING, DRIVER_EXTENSION, DRIVER_INITIALIZE, DRIVER_OBJECT, HANDLE, IO_TYPE_DRIVER,
     NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING,
 };
+use crate::nt::variables::find_on;
 use crate::simulation;
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
@@ -129,7 +130,8 @@ pub(crate) fn load(kernel: &Kernel, source: &Source, name: &str) -> Result<Arc<R
     let (image, entry) = match source {
         Source::File(path) | Source::System(path) => {
             let is_system = matches!(source, Source::System(_));
-            let image = Mapped::load(path, is_system, crate::nt::find, missing_import).map_err(Failure::Image)?;
+            let image = Mapped::load(path, is_system, |module, name| find_on(kernel, module, name), missing_import)
+                .map_err(Failure::Image)?;
             for (start, size, access) in image.pageable() {
                 kernel.paging.add(start, size, access);
             }
