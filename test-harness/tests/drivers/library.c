@@ -38,6 +38,19 @@ BEHAVIOUR(addresses_are_read_and_written_as_text) {
     return STATUS_SUCCESS;
 }
 
+/* The inline functions of ntstrsafe.h, and what they call. */
+BEHAVIOUR(strings_are_cut_to_their_buffers) {
+    char Text[8];
+    WCHAR Wide[8];
+    size_t Length;
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(RtlStringCbPrintfA(Text, sizeof(Text), "%d %s", 12, "abc")) && strcmp(Text, "12 abc") == 0);
+    CHECK(RtlStringCbPrintfA(Text, sizeof(Text), "%s", "too long") == STATUS_BUFFER_OVERFLOW && strcmp(Text, "too lon") == 0);
+    CHECK(NT_SUCCESS(RtlStringCchPrintfW(Wide, 8, L"%ws%04x", L"<", 0xab)) && Wide[4] == L'b');
+    CHECK(NT_SUCCESS(RtlStringCchCatW(Wide, 8, L"!")) && NT_SUCCESS(RtlStringCchLengthW(Wide, 8, &Length)) && Length == 6);
+    return STATUS_SUCCESS;
+}
+
 typedef struct {
     ULONG Key, Value;
 } PAIR;
@@ -300,6 +313,7 @@ BEHAVIOUR(stop_watching_processes) {
 
 static const ROW Rows[] = {
     ROW_OF(addresses_are_read_and_written_as_text),
+    ROW_OF(strings_are_cut_to_their_buffers),
     ROW_OF(a_generic_table_is_in_order_and_balanced),
     ROW_OF(there_is_one_processor_which_dpcs_may_name),
     ROW_OF(push_locks_are_shared_or_held_alone),

@@ -1,6 +1,8 @@
-/* In place of mingw-w64's, whose inline bodies call _vsnprintf. Included last of the WDM headers, so it also declares what
- * those of mingw-w64 10 lack: the pool interface of Windows 10 2004 (wdm.h). */
+/* mingw-w64's, and, as it is included last of the WDM headers, what those of mingw-w64 10 lack: the pool interface of
+ * Windows 10 2004 (wdm.h). */
 #pragma once
+
+#include_next <ntstrsafe.h>
 
 typedef ULONG64 POOL_FLAGS;
 
