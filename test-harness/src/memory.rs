@@ -55,6 +55,42 @@ impl Mapping {
         if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { base: base as usize, len }) }
     }
 
+    /// Maps zeroed pages that [`Self::view`] can map again, at a multiple of `alignment`, which is a power of two; without access.
+    pub(crate) fn shared(len: usize, alignment: usize) -> io::Result<Self> {
+        let len = page_up(len);
+        // Room in which there is an aligned place.
+        let room = Self::new(len + alignment, Access::None)?;
+        let base = room.base.next_multiple_of(alignment);
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        // SAFETY: the pages lie in a mapping that is this function's own.
+        let mapped = unsafe { libc::mmap(base as *mut _, len, libc::PROT_NONE, flags, -1, 0) };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let end = room.base + room.len;
+        std::mem::forget(room);
+        // What is around the aligned part goes.
+        drop(Self { base: base + len, len: end - base - len });
+        if base + len + alignment > end {
+            drop(Self { base: end - len - alignment, len: base + len + alignment - end });
+        }
+        Ok(Self { base, len })
+    }
+
+    /// Another mapping of some of its pages, given by their offset; it must be a [`Self::shared`] one. They can be written there.
+    pub(crate) fn view(&self, offset: usize, len: usize) -> io::Result<Self> {
+        assert!(offset.is_multiple_of(PAGE_SIZE) && offset + len <= self.len, "whole pages of the mapping");
+        let (old, len) = ((self.base + offset) as *mut _, page_up(len));
+        // SAFETY: an old size of zero leaves the old mapping, which is shared, as it is, and maps its pages once more.
+        let base = unsafe { libc::mremap(old, 0, len, libc::MREMAP_MAYMOVE) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let view = Self { base: base as usize, len };
+        view.protect(0, len, Access::ReadWrite)?;
+        Ok(view)
+    }
+
     pub(crate) fn base(&self) -> usize {
         self.base
     }

@@ -21,7 +21,7 @@ use crate::{
 /// The version of the kit that the folders claim: any that wdk-build can sort.
 const KIT_VERSION: &str = "10.0.22000.0";
 const KMDF_VERSION: &str = "1.31";
-const IMPORT_LIBRARIES: [&str; 4] = ["ntoskrnl", "hal", "netio", "wmilib"];
+const IMPORT_LIBRARIES: [&str; 5] = ["ntoskrnl", "hal", "netio", "cng", "wmilib"];
 
 /// A laid-out kit.
 pub(crate) struct StandIn {

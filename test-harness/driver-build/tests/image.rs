@@ -18,7 +18,7 @@ use object::{
     read::pe::PeFile64,
 };
 
-const IMPORT_LISTS: [&str; 5] = ["ntoskrnl", "hal", "netio", "wdfldr", "wmilib"];
+const IMPORT_LISTS: [&str; 6] = ["ntoskrnl", "hal", "netio", "cng", "wdfldr", "wmilib"];
 
 /// Documented as functions, and yet no exports of Windows 10 2004: macros and inline functions of the 64-bit WDK headers, and
 /// what later versions added. An import library that promised one would link an image that does not load.

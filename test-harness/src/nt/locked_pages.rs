@@ -7,6 +7,7 @@ use std::ops::Range;
 use parking_lot::Mutex;
 
 use crate::image::unwind::{Site, known, site};
+use crate::memory::Mapping;
 
 /// A locking of pages.
 struct Lock {
@@ -32,8 +33,20 @@ struct Partial {
     mapped: bool,
 }
 
+/// A mapping of a list into a process.
+struct View {
+    list: usize,
+    base: usize,
+    /// The address that the machine itself has for the first byte.
+    described: usize,
+    process: usize,
+    /// The pages once more, of those that have no address of their own.
+    memory: Option<Mapping>,
+}
+
 #[derive(Default)]
 struct State {
+    views: Vec<View>,
     serials: u64,
     /// By the address of the locked list.
     locks: BTreeMap<usize, Lock>,
@@ -101,6 +114,8 @@ impl LockedPages {
         if state.used.contains_key(&list) {
             return Err(Remnant::Used);
         }
+        // Pages of a process have their address there without a mapping, too.
+        state.views.retain(|view| view.list != list);
         match state.locks.remove(&list) {
             Some(lock) if lock.mappings != 0 => Err(Remnant::Mapped),
             _ => Ok(()),
@@ -132,6 +147,29 @@ impl LockedPages {
             let origin = partial.origin;
             state.count_mapping(origin, mapped);
         }
+    }
+
+    /// A list has been mapped into a process.
+    pub(super) fn add_view(&self, list: usize, base: usize, described: usize, process: usize, memory: Option<Mapping>) {
+        self.0.lock().views.push(View { list, base, described, process, memory });
+    }
+
+    /// A mapping into a process goes: whether it is one.
+    pub(super) fn remove_view(&self, list: usize, base: usize, process: usize) -> bool {
+        let mut state = self.0.lock();
+        let found = state.views.iter().position(|view| (view.list, view.base, view.process) == (list, base, process));
+        found.map(|index| state.views.swap_remove(index)).is_some()
+    }
+
+    pub(super) fn is_viewed(&self, list: usize) -> bool {
+        self.0.lock().views.iter().any(|view| view.list == list)
+    }
+
+    /// What an address is otherwise, if it lies in another view of some pages.
+    pub(super) fn seen_through(&self, address: usize) -> usize {
+        let state = self.0.lock();
+        let through = |view: &View| view.memory.as_ref().is_some_and(|memory| memory.contains(address));
+        state.views.iter().find(|view| through(view)).map_or(address, |view| address - view.base + view.described)
     }
 
     /// The list goes.

@@ -3,11 +3,12 @@
 
 use std::ptr;
 
-use super::exception::{raise, raise_access_violation};
+use super::exception::{ExRaiseStatus, raise, raise_access_violation};
 use super::irql::called;
 use super::locked_pages::Remnant;
+use super::pages::AllocatedPages;
 use super::pool::{self, Owner};
-use super::status::{STATUS_ACCESS_VIOLATION, STATUS_DATATYPE_MISALIGNMENT, name};
+use super::status::{STATUS_ACCESS_VIOLATION, STATUS_DATATYPE_MISALIGNMENT, STATUS_INSUFFICIENT_RESOURCES, name};
 use super::types::{
     DISPATCH_LEVEL, IRP, KERNEL_MODE, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_IO_PAGE_READ, MDL_MAPPED_TO_SYSTEM_VA,
     MDL_PAGES_LOCKED, MDL_PARTIAL, MDL_PARTIAL_HAS_BEEN_MAPPED, MDL_SOURCE_IS_NONPAGED_POOL, MDL_WRITE_OPERATION,
@@ -63,6 +64,29 @@ fn clear(mdl: &MDL, flag: i16) {
     mdl.MdlFlags.set(mdl.MdlFlags.get() & !flag);
 }
 
+/// Where the machine keeps the described bytes: lists of pages without an address of their own say it by their numbers alone.
+pub(crate) fn described_address(mdl: &MDL) -> PVOID {
+    let is_built = has(mdl, MDL_PAGES_LOCKED | MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL);
+    if !is_built || mdl.ByteCount.get() == 0 {
+        return mdl.virtual_address();
+    }
+    // SAFETY: a list that is built, and not empty, has the numbers of its pages behind it; a freed one faults.
+    let first = unsafe { page_numbers(mdl).read() };
+    ((first * PAGE_SIZE) as PVOID).wrapping_byte_add(mdl.ByteOffset.get() as usize)
+}
+
+/// Whether its pages have no address of their own (MmAllocatePagesForMdl).
+fn is_of_allocated_pages(mdl: &MDL) -> bool {
+    described_address(mdl) != mdl.virtual_address()
+}
+
+/// A list of as many pages as it has room for, which are at an address of the machine's, and locked for good.
+pub(super) fn describe_pages(mdl: &MDL, first: usize) {
+    write_numbers(mdl, first / PAGE_SIZE);
+    set(mdl, MDL_PAGES_LOCKED);
+    kernel().locked_pages.lock(key(mdl), 0);
+}
+
 /// Makes a list for a range, without pages (MmInitializeMdl).
 pub(crate) fn initialize(mdl: &MDL, address: PVOID, length: usize) {
     let offset = address as usize % PAGE_SIZE;
@@ -91,7 +115,10 @@ pub(crate) fn at<'a>(mdl: *mut MDL) -> Option<&'a MDL> {
 }
 
 fn number_pages(mdl: &MDL) {
-    let first = mdl.StartVa.get() as usize / PAGE_SIZE;
+    write_numbers(mdl, mdl.StartVa.get() as usize / PAGE_SIZE);
+}
+
+fn write_numbers(mdl: &MDL, first: usize) {
     for index in 0..pages_spanned(mdl.ByteOffset.get() as usize, mdl.ByteCount.get() as usize) {
         // SAFETY: the list was allocated with room for the pages of its range.
         unsafe { page_numbers(mdl).wrapping_add(index).write(first + index) };
@@ -144,6 +171,9 @@ pub(crate) fn unlock(mdl: &MDL) {
     }
     if has(mdl, MDL_SOURCE_IS_NONPAGED_POOL | MDL_PARTIAL) {
         violate(Rule::Mdl, "MmUnlockPages of a partial list, or of one over non-paged pool");
+    }
+    if is_of_allocated_pages(mdl) {
+        violate(Rule::Mdl, "MmUnlockPages of pages of MmAllocatePagesForMdl (MmFreePagesFromMdl)");
     }
     match kernel().locked_pages.unlock(key(mdl)) {
         Ok(()) | Err(Remnant::Locked) => {}
@@ -200,6 +230,9 @@ pub(crate) fn free(kernel: &Kernel, mdl: &MDL) {
     if has(mdl, MDL_PAGES_LOCKED) && !has(mdl, MDL_PARTIAL) {
         violate(Rule::Mdl, "IoFreeMdl: the pages are still locked");
     }
+    if has(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED) && is_of_allocated_pages(mdl) {
+        kernel.extension::<AllocatedPages>().count_mapping(described_address(mdl) as usize, false);
+    }
     if kernel.locked_pages.forget(key(mdl)).is_err() {
         violate(Rule::Wsk(29), "the MDL is freed while a pending WSK operation uses it");
     }
@@ -244,7 +277,7 @@ pub(crate) extern "win64" fn IoBuildPartialMdl(source: &MDL, target: &MDL, addre
     target.MdlFlags.set(kept | inherited | MDL_PARTIAL);
     let offset = from - start;
     target.MappedSystemVa.set(source.system_address().map_or(ptr::null_mut(), |base| base.wrapping_byte_add(offset)));
-    number_pages(target);
+    write_numbers(target, (described_address(source) as usize + offset) / PAGE_SIZE);
 }
 
 pub(crate) extern "win64" fn MmBuildMdlForNonPagedPool(mdl: &MDL) {
@@ -308,13 +341,53 @@ pub(crate) extern "win64" fn MmMapLockedPagesSpecifyCache(
     if !is_described(mdl) {
         violate(Rule::Mdl, "MmMapLockedPagesSpecifyCache: the pages were unlocked");
     }
-    if mode == KERNEL_MODE && current.kernel.faults.allocation_fails() {
+    if mode != KERNEL_MODE && current.irql.get() > super::types::APC_LEVEL {
+        violate(Rule::Irql, "MmMapLockedPagesSpecifyCache into a process above APC_LEVEL");
+    }
+    let fails = current.kernel.faults.allocation_fails();
+    if mode != KERNEL_MODE {
+        return if fails { ExRaiseStatus(STATUS_INSUFFICIENT_RESOURCES) } else { map_into_process(mdl) };
+    }
+    if fails {
         return ptr::null_mut();
     }
-    if mode == KERNEL_MODE {
-        map(mdl);
+    mark_mapped(mdl);
+    if is_of_allocated_pages(mdl) {
+        current.kernel.extension::<AllocatedPages>().count_mapping(described_address(mdl) as usize, true);
     }
-    mdl.virtual_address()
+    mdl.MappedSystemVa.get()
+}
+
+/// As MmMapLockedPagesSpecifyCache, for drivers that cannot do without the mapping.
+pub(crate) extern "win64" fn MmMapLockedPages(mdl: &MDL, mode: i8) -> PVOID {
+    let mapped = MmMapLockedPagesSpecifyCache(mdl, mode, 1, ptr::null_mut(), 1, 32);
+    if mapped.is_null() {
+        // NO_MORE_SYSTEM_PTES.
+        violate(Rule::BugCheck, "0x0000003F: MmMapLockedPages has found no room");
+    }
+    mapped
+}
+
+/// Maps a list into the current process. Its own pages are there already.
+fn map_into_process(mdl: &MDL) -> PVOID {
+    let kernel = kernel();
+    let described = described_address(mdl) as usize;
+    let offset = mdl.ByteOffset.get() as usize;
+    let memory = if is_of_allocated_pages(mdl) {
+        let length = mdl.ByteCount.get() as usize + offset;
+        match kernel.extension::<AllocatedPages>().view(described - offset, length) {
+            Some(Ok(view)) => Some(view),
+            Some(Err(_)) => ExRaiseStatus(STATUS_INSUFFICIENT_RESOURCES),
+            None => None,
+        }
+    } else {
+        None
+    };
+    let base = memory.as_ref().map_or(described, |view| view.base() + offset);
+    let process = current().thread.process.body() as usize;
+    let (first_page, described_page) = (base - offset, described - offset);
+    kernel.locked_pages.add_view(key(mdl), first_page, described_page, process, memory);
+    base as PVOID
 }
 
 /// Maps a list for a component of the system, unless it is mapped (MmGetSystemAddressForMdlSafe).
@@ -322,12 +395,19 @@ pub(crate) fn map(mdl: &MDL) {
     if has(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) {
         return;
     }
+    mark_mapped(mdl);
+    if is_of_allocated_pages(mdl) {
+        kernel().extension::<AllocatedPages>().open(described_address(mdl) as usize);
+    }
+}
+
+fn mark_mapped(mdl: &MDL) {
     set(mdl, MDL_MAPPED_TO_SYSTEM_VA);
     if has(mdl, MDL_PARTIAL) {
         set(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED);
         kernel().locked_pages.set_mapped(key(mdl), true);
     }
-    mdl.MappedSystemVa.set(mdl.virtual_address());
+    mdl.MappedSystemVa.set(described_address(mdl));
 }
 
 /// Whether a list describes memory that is resident: non-paged pool, or pages that have stayed locked.
@@ -337,12 +417,23 @@ pub(crate) fn is_described(mdl: &MDL) -> bool {
 }
 
 pub(crate) extern "win64" fn MmUnmapLockedPages(base: PVOID, mdl: &MDL) {
-    called("MmUnmapLockedPages", DISPATCH_LEVEL);
+    let current = called("MmUnmapLockedPages", DISPATCH_LEVEL);
+    let first_page = base as usize - base as usize % PAGE_SIZE;
+    let process = current.thread.process.body() as usize;
+    if current.kernel.locked_pages.remove_view(key(mdl), first_page, process) {
+        if current.irql.get() > super::types::APC_LEVEL {
+            violate(Rule::Irql, "MmUnmapLockedPages of a process's mapping above APC_LEVEL");
+        }
+        return;
+    }
     if has(mdl, MDL_PARTIAL) && !has(mdl, MDL_PARTIAL_HAS_BEEN_MAPPED) {
         violate(Rule::Mdl, "MmUnmapLockedPages: the mapping is that of the partial list's source");
     }
     if has(mdl, MDL_MAPPED_TO_SYSTEM_VA) && base == mdl.MappedSystemVa.get() {
         kernel().locked_pages.set_mapped(key(mdl), false);
+        if is_of_allocated_pages(mdl) {
+            current.kernel.extension::<AllocatedPages>().count_mapping(base as usize, false);
+        }
         clear(mdl, MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED);
         mdl.MappedSystemVa.set(ptr::null_mut());
     } else {
@@ -407,6 +498,7 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     MmProbeAndLockPages,
     MmUnlockPages,
     MmMapLockedPagesSpecifyCache,
+    MmMapLockedPages,
     MmUnmapLockedPages,
     ProbeForRead,
     ProbeForWrite,

@@ -8,11 +8,13 @@
 
 pub(crate) mod activity;
 pub(crate) mod addresses;
+pub(crate) mod bitmap;
 pub(crate) mod bug_check;
 pub(crate) mod c_runtime;
 pub(crate) mod calendar;
 pub(crate) mod callback_object;
 pub(crate) mod cancel_safe_queue;
+pub(crate) mod cng;
 pub(crate) mod conversion;
 pub(crate) mod debug;
 pub(crate) mod dispatcher;
@@ -33,6 +35,7 @@ pub(crate) mod mdl;
 pub(crate) mod mutex;
 pub(crate) mod notify;
 pub(crate) mod object;
+pub(crate) mod pages;
 pub(crate) mod paging;
 pub mod pool;
 pub(crate) mod power;
@@ -42,6 +45,7 @@ pub mod process;
 pub(crate) mod processor;
 pub(crate) mod processor_groups;
 pub(crate) mod push_lock;
+pub(crate) mod random;
 pub mod registry;
 pub(crate) mod registry_query;
 pub(crate) mod resource;
@@ -81,9 +85,10 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 52] = [
+        let modules: [&[(&'static str, Export)]; 55] = [
             activity::EXPORTS,
             addresses::EXPORTS,
+            bitmap::EXPORTS,
             bug_check::EXPORTS,
             c_runtime::EXPORTS,
             calendar::EXPORTS,
@@ -116,6 +121,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
             mutex::EXPORTS,
             notify::EXPORTS,
             object::EXPORTS,
+            pages::EXPORTS,
             paging::EXPORTS,
             pool::EXPORTS,
             power::EXPORTS,
@@ -124,6 +130,7 @@ fn table() -> &'static HashMap<&'static str, Export> {
             process::EXPORTS,
             processor_groups::EXPORTS,
             push_lock::EXPORTS,
+            random::EXPORTS,
             registry::EXPORTS,
             registry_query::EXPORTS,
             resource::EXPORTS,
@@ -173,6 +180,7 @@ fn routine(name: &str) -> Option<usize> {
 pub(crate) fn find(module: &str, name: &str) -> Option<Export> {
     match module.to_ascii_lowercase().as_str() {
         "ntoskrnl.exe" | "hal.dll" => table().get(name).copied(),
+        "cng.sys" | "ksecdd.sys" => cng::find(name),
         "netio.sys" => crate::wsk::find(name),
         "wdfldr.sys" => crate::wdfldr::find(name),
         _ => None,

@@ -266,10 +266,18 @@ fn table(kernel: &Kernel, handle: HANDLE) -> (Arc<Process>, HANDLE) {
     }
 }
 
-/// Looks a handle up in the current process, or among the kernel handles. Its two low bits are the owner's own.
-pub(crate) fn look_up(kernel: &Kernel, handle: HANDLE) -> Option<HandleEntry> {
+/// Looks a handle up in the current process, or among the kernel handles, and references its object: another thread may close the
+/// handle at any time. Its two low bits are the owner's own.
+pub(crate) fn reference_by_handle(kernel: &Kernel, handle: HANDLE) -> Option<HandleEntry> {
     let (process, handle) = table(kernel, handle);
-    process.handles.lock().entries.get(&(handle & !3)).copied()
+    reference_in(kernel, &process, handle)
+}
+
+/// The table stays locked until the object has its reference.
+fn reference_in(kernel: &Kernel, process: &Process, handle: HANDLE) -> Option<HandleEntry> {
+    let handles = process.handles.lock();
+    let entry = handles.entries.get(&(handle & !3)).copied()?;
+    kernel.objects.reference(entry.body).map(|_| entry)
 }
 
 /// Closes a handle of a process. The last one to a file sends IRP_MJ_CLEANUP.
@@ -362,23 +370,25 @@ pub(crate) extern "win64" fn ObReferenceObjectByHandle(
         CURRENT_THREAD => Some((Kind::Thread, current.thread.body() as usize)),
         _ => None,
     };
-    let entry = match pseudo {
-        Some((kind, body)) => HandleEntry { body, kind, access: ACCESS_MASK::MAX, site: NOWHERE },
+    let referenced = match pseudo {
+        Some((kind, body)) => {
+            kernel.objects.reference(body).map(|_| HandleEntry { body, kind, access: ACCESS_MASK::MAX, site: NOWHERE })
+        }
         // A user's handle value can never name a kernel handle.
-        None if mode != KERNEL_MODE && handle & KERNEL_HANDLE == KERNEL_HANDLE => return STATUS_INVALID_HANDLE,
-        None => match look_up(kernel, handle) {
-            Some(entry) => entry,
-            None => return STATUS_INVALID_HANDLE,
-        },
+        None if mode != KERNEL_MODE && handle & KERNEL_HANDLE == KERNEL_HANDLE => None,
+        None => reference_by_handle(kernel, handle),
     };
-    if wanted.is_some_and(|wanted| wanted != entry.kind) {
-        return STATUS_OBJECT_TYPE_MISMATCH;
-    }
-    if mode != KERNEL_MODE && map_generic(entry.kind, access) & !entry.access != 0 {
-        return STATUS_ACCESS_DENIED;
-    }
-    if kernel.objects.reference(entry.body).is_none() {
-        return STATUS_INVALID_HANDLE;
+    let Some(entry) = referenced else { return STATUS_INVALID_HANDLE };
+    let refused = if wanted.is_some_and(|wanted| wanted != entry.kind) {
+        Some(STATUS_OBJECT_TYPE_MISMATCH)
+    } else if mode != KERNEL_MODE && map_generic(entry.kind, access) & !entry.access != 0 {
+        Some(STATUS_ACCESS_DENIED)
+    } else {
+        None
+    };
+    if let Some(refused) = refused {
+        dereference(kernel, entry.body);
+        return refused;
     }
     if let Some(information) = information {
         *information = OBJECT_HANDLE_INFORMATION { HandleAttributes: 0, GrantedAccess: entry.access };
@@ -486,17 +496,19 @@ pub(crate) extern "win64" fn IoCreateSynchronizationEvent(
 /// The event of a handle; the state before.
 fn change_event(call: &'static str, handle: HANDLE, before: Option<&std::cell::Cell<i32>>, set: bool) -> NTSTATUS {
     let kernel = &called(call, PASSIVE_LEVEL).kernel;
-    let body = match look_up(kernel, handle) {
-        Some(HandleEntry { kind: Kind::Event, body, .. }) => body,
-        Some(_) => return STATUS_OBJECT_TYPE_MISMATCH,
-        None => return STATUS_INVALID_HANDLE,
+    let Some(entry) = reference_by_handle(kernel, handle) else { return STATUS_INVALID_HANDLE };
+    let status = if entry.kind == Kind::Event {
+        let event = event(entry.body);
+        let state = if set { KeSetEvent(event, 0, 0) } else { KeResetEvent(event) };
+        if let Some(before) = before {
+            before.set(state);
+        }
+        STATUS_SUCCESS
+    } else {
+        STATUS_OBJECT_TYPE_MISMATCH
     };
-    let event = event(body);
-    let state = if set { KeSetEvent(event, 0, 0) } else { KeResetEvent(event) };
-    if let Some(before) = before {
-        before.set(state);
-    }
-    STATUS_SUCCESS
+    dereference(kernel, entry.body);
+    status
 }
 
 pub(crate) extern "win64" fn ZwSetEvent(handle: HANDLE, before: Option<&std::cell::Cell<i32>>) -> NTSTATUS {
@@ -518,6 +530,11 @@ pub(crate) extern "win64" fn ObfReferenceObject(object: PVOID) -> isize {
 pub(crate) extern "win64" fn ObfDereferenceObject(object: PVOID) -> isize {
     let current = called("ObfDereferenceObject", DISPATCH_LEVEL);
     dereference(&current.kernel, object as usize).cast_signed()
+}
+
+/// A macro in the C headers, and a function for who does not use them.
+pub(crate) extern "win64" fn ObDereferenceObject(object: PVOID) -> isize {
+    ObfDereferenceObject(object)
 }
 
 /// The last reference's end comes on a worker, whatever the IRQL.
@@ -655,6 +672,7 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     ObReferenceObjectByPointer,
     ObfReferenceObject,
     ObfDereferenceObject,
+    ObDereferenceObject,
     ObDereferenceObjectDeferDelete,
     ObfReferenceObjectWithTag,
     ObfDereferenceObjectWithTag,
@@ -666,3 +684,36 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     IoCreateNotificationEvent,
     IoCreateSynchronizationEvent,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+
+    #[test]
+    fn a_handle_is_not_closed_between_its_look_up_and_the_reference_to_its_object() {
+        let machine = Machine::new();
+        let referenced = machine.on_system_thread(|kernel| {
+            let system = kernel.processes.system(kernel);
+            let body = create_event(kernel, true, false).expect("an event");
+            let handle = open(kernel, &system, body, EVENT_ALL_ACCESS).expect("a handle");
+            dereference(kernel, body);
+            let entry = std::thread::scope(|scope| {
+                // The reference has to wait for the objects, and whoever would close the handle has to wait for it.
+                let objects = kernel.objects.objects.lock();
+                let looking = scope.spawn(|| reference_in(kernel, &system, handle));
+                while !system.handles.is_locked() {
+                    assert!(!looking.is_finished(), "the reference has not waited");
+                    std::thread::yield_now();
+                }
+                drop(objects);
+                looking.join().expect("no panic").expect("the handle is known")
+            });
+            let pointers = kernel.objects.objects.lock().get(&body).map(|object| object.pointers);
+            dereference(kernel, entry.body);
+            close(kernel, &system, handle);
+            (entry.body == body, pointers, kernel.objects.kind(body))
+        });
+        assert_eq!(referenced.expect("no violation"), (true, Some(2), None));
+    }
+}

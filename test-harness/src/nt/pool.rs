@@ -165,6 +165,9 @@ pub(crate) fn tag_name(tag: u32) -> String {
 /// Socket addresses that WSK passes to a callback, and takes back after it.
 pub(crate) const CALLBACK_ADDRESS_TAG: u32 = tag(*b"WskA");
 
+/// Memory of MmAllocateContiguousMemory, which MmFreeContiguousMemory alone frees.
+pub(crate) const CONTIGUOUS_TAG: u32 = tag(*b"MmCm");
+
 /// A tag from its four characters.
 pub(crate) const fn tag(name: [u8; 4]) -> u32 {
     u32::from_le_bytes(name)
@@ -271,6 +274,9 @@ impl Pool {
                 Rule::BadFree,
                 format!("{block:p} lies inside the block at {:#x}, not at its start", slot.start),
             ));
+        }
+        if slot.tag == CONTIGUOUS_TAG && tag != slot.tag {
+            return Err((Rule::BadFree, format!("{block:p} is contiguous memory (MmFreeContiguousMemory)")));
         }
         if tag != 0 && tag != slot.tag {
             let (given, own) = (tag_name(tag), tag_name(slot.tag));

@@ -168,8 +168,10 @@ pub(super) fn forget(kernel: &Kernel, body: usize) {
 
 /// The path of an open key.
 pub(super) fn path(kernel: &Kernel, handle: HANDLE) -> Option<String> {
-    let entry = object::look_up(kernel, handle).filter(|entry| entry.kind == Kind::Key)?;
-    kernel.registry.path_of(entry.body)
+    let entry = object::reference_by_handle(kernel, handle)?;
+    let path = if entry.kind == Kind::Key { kernel.registry.path_of(entry.body) } else { None };
+    object::dereference(kernel, entry.body);
+    path
 }
 
 /// The path of an open key that has not been deleted.

@@ -54,6 +54,37 @@ pub(crate) extern "win64" fn RtlCompareMemory(first: *const u8, second: *const u
     (0..count).take_while(equal).count()
 }
 
+/// What the macros of the C headers are otherwise: compilers of other languages import the functions.
+pub(crate) extern "win64" fn RtlCopyMemory(destination: *mut u8, source: *const u8, count: usize) {
+    current().call.set("RtlCopyMemory");
+    // SAFETY: as for `memcpy`.
+    unsafe { std::ptr::copy(source, destination, count) };
+}
+
+pub(crate) extern "win64" fn RtlCopyMemoryNonTemporal(destination: *mut u8, source: *const u8, count: usize) {
+    current().call.set("RtlCopyMemoryNonTemporal");
+    // SAFETY: as for `memcpy`.
+    unsafe { std::ptr::copy(source, destination, count) };
+}
+
+pub(crate) extern "win64" fn RtlMoveMemory(destination: *mut u8, source: *const u8, count: usize) {
+    current().call.set("RtlMoveMemory");
+    // SAFETY: as for `memcpy`.
+    unsafe { std::ptr::copy(source, destination, count) };
+}
+
+pub(crate) extern "win64" fn RtlFillMemory(destination: *mut u8, count: usize, value: u8) {
+    current().call.set("RtlFillMemory");
+    // SAFETY: as for `memcpy`.
+    unsafe { std::ptr::write_bytes(destination, value, count) };
+}
+
+pub(crate) extern "win64" fn RtlZeroMemory(destination: *mut u8, count: usize) {
+    current().call.set("RtlZeroMemory");
+    // SAFETY: as for `memcpy`.
+    unsafe { std::ptr::write_bytes(destination, 0, count) };
+}
+
 /// What a driver's thread may use of its stack (KERNEL_STACK_SIZE on x64).
 const KERNEL_STACK_SIZE: usize = 24 << 10;
 
@@ -261,6 +292,11 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     memset,
     memcmp,
     RtlCompareMemory,
+    RtlCopyMemory,
+    RtlCopyMemoryNonTemporal,
+    RtlMoveMemory,
+    RtlFillMemory,
+    RtlZeroMemory,
     _purecall,
     KeBugCheckEx,
     KeBugCheck,

@@ -162,7 +162,7 @@ impl Cursor {
             let Some(list) = mdl::at(next) else { return };
             let size = (list.ByteCount.get() as usize).saturating_sub(offset).min(remaining);
             if size > 0 {
-                each(list.virtual_address().wrapping_byte_add(offset).cast(), size);
+                each(mdl::described_address(list).wrapping_byte_add(offset).cast(), size);
                 count += 1;
             }
             remaining -= size;

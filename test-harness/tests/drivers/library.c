@@ -119,6 +119,77 @@ BEHAVIOUR(a_generic_table_is_in_order_and_balanced) {
     return STATUS_SUCCESS;
 }
 
+/* The kernel's routine of that name, which the headers have a macro or nothing for. */
+static PVOID Routine(PCWSTR Name) {
+    UNICODE_STRING Text;
+    RtlInitUnicodeString(&Text, Name);
+    return MmGetSystemRoutineAddress(&Text);
+}
+
+BEHAVIOUR(functions_that_are_macros_in_c_are_exported_too) {
+    VOID(NTAPI * Copy)(PVOID, const VOID *, SIZE_T) = Routine(L"RtlCopyMemory");
+    VOID(NTAPI * Stream)(PVOID, const VOID *, SIZE_T) = Routine(L"RtlCopyMemoryNonTemporal");
+    VOID(NTAPI * Move)(PVOID, const VOID *, SIZE_T) = Routine(L"RtlMoveMemory");
+    VOID(NTAPI * Fill)(PVOID, SIZE_T, UCHAR) = Routine(L"RtlFillMemory");
+    VOID(NTAPI * Zero)(PVOID, SIZE_T) = Routine(L"RtlZeroMemory");
+    LONG_PTR(NTAPI * Dereference)(PVOID) = Routine(L"ObDereferenceObject");
+    char Bytes[] = "0123456789";
+    CHECK(Copy != NULL && Stream != NULL && Move != NULL && Fill != NULL && Zero != NULL && Dereference != NULL);
+    Move(Bytes + 2, Bytes, 4);
+    CHECK(strcmp(Bytes, "0101236789") == 0);
+    Copy(Bytes, "ab", 2);
+    Stream(Bytes + 8, "yz", 2);
+    Fill(Bytes + 2, 3, 'x');
+    CHECK(strcmp(Bytes, "abxxx367yz") == 0);
+    Zero(Bytes + 5, 2);
+    CHECK(Bytes[4] == 'x' && Bytes[5] == 0 && Bytes[6] == 0 && Bytes[7] == '7');
+    ObReferenceObject(Call->Device);
+    Dereference(Call->Device);
+    return STATUS_SUCCESS;
+}
+
+VOID NTAPI RtlSetBit(PRTL_BITMAP Map, ULONG Bit);
+VOID NTAPI RtlClearBit(PRTL_BITMAP Map, ULONG Bit);
+CCHAR NTAPI RtlFindLeastSignificantBit(ULONGLONG Value);
+CCHAR NTAPI RtlFindMostSignificantBit(ULONGLONG Value);
+
+BEHAVIOUR(bits_are_set_and_found) {
+    ULONG Words[3] = {~0u, ~0u, ~0u}, Start;
+    RTL_BITMAP Map;
+    RTL_BITMAP_RUN Runs[3];
+    RtlInitializeBitMap(&Map, Words, 70);
+    CHECK(Map.SizeOfBitMap == 70 && Map.Buffer == Words);
+    RtlClearAllBits(&Map);
+    /* Whole ULONGs are cleared. */
+    CHECK(Words[2] == 0 && RtlNumberOfClearBits(&Map) == 70 && RtlNumberOfSetBits(&Map) == 0);
+    RtlSetBits(&Map, 30, 5);
+    RtlSetBit(&Map, 69);
+    CHECK(Words[0] == 0xC0000000 && Words[1] == 7 && Words[2] == 0x20);
+    CHECK(RtlTestBit(&Map, 30) && !RtlTestBit(&Map, 29) && RtlAreBitsSet(&Map, 30, 5) && !RtlAreBitsSet(&Map, 30, 6));
+    CHECK(RtlAreBitsClear(&Map, 35, 34) && !RtlAreBitsClear(&Map, 35, 35) && !RtlAreBitsClear(&Map, 35, 36));
+    /* A hint, behind which there is room; none; what begins before the hint and ends behind it; and none at all. */
+    CHECK(RtlFindClearBits(&Map, 10, 20) == 20 && RtlFindClearBits(&Map, 20, 60) == 0);
+    CHECK(RtlFindClearBits(&Map, 34, 40) == 35 && RtlFindClearBits(&Map, 35, 0) == 0xFFFFFFFF);
+    CHECK(RtlFindSetBits(&Map, 1, 40) == 69 && RtlFindSetBits(&Map, 5, 0) == 30 && RtlFindClearBits(&Map, 0, 13) == 8);
+    CHECK(RtlFindClearRuns(&Map, Runs, 3, FALSE) == 2 && Runs[0].StartingIndex == 0 && Runs[0].NumberOfBits == 30);
+    CHECK(RtlFindClearRuns(&Map, Runs, 1, TRUE) == 1 && Runs[0].StartingIndex == 35 && Runs[0].NumberOfBits == 34);
+    CHECK(RtlFindLongestRunClear(&Map, &Start) == 34 && Start == 35 && RtlFindFirstRunClear(&Map, &Start) == 30 && Start == 0);
+    CHECK(RtlFindNextForwardRunClear(&Map, 31, &Start) == 34 && Start == 35 && RtlFindNextForwardRunClear(&Map, 69, &Start) == 0);
+    CHECK(RtlFindLastBackwardRunClear(&Map, 34, &Start) == 30 && Start == 0);
+    CHECK(RtlFindLastBackwardRunClear(&Map, 50, &Start) == 16 && Start == 35);
+    CHECK(RtlFindClearBitsAndSet(&Map, 4, 66) == 0 && RtlAreBitsSet(&Map, 0, 4) && !RtlTestBit(&Map, 4));
+    CHECK(RtlFindSetBitsAndClear(&Map, 5, 3) == 30 && RtlAreBitsClear(&Map, 4, 65));
+    RtlClearBit(&Map, 69);
+    RtlClearBits(&Map, 0, 4);
+    CHECK(RtlAreBitsClear(&Map, 0, 70));
+    RtlSetAllBits(&Map);
+    CHECK(Words[2] == ~0u && RtlNumberOfSetBits(&Map) == 70 && RtlFindLongestRunClear(&Map, &Start) == 0);
+    CHECK(RtlFindLeastSignificantBit(0x50) == 4 && RtlFindMostSignificantBit(0x50) == 6 && RtlFindMostSignificantBit(0) == -1);
+    if (Call->Wrong)
+        RtlSetBits(&Map, 69, 2);
+    return STATUS_SUCCESS;
+}
+
 static VOID NTAPI Deferred(PKDPC Dpc, PVOID Context, PVOID First, PVOID Second) {
     UNREFERENCED_PARAMETER(Dpc);
     UNREFERENCED_PARAMETER(First);
@@ -315,6 +386,8 @@ static const ROW Rows[] = {
     ROW_OF(addresses_are_read_and_written_as_text),
     ROW_OF(strings_are_cut_to_their_buffers),
     ROW_OF(a_generic_table_is_in_order_and_balanced),
+    ROW_OF(functions_that_are_macros_in_c_are_exported_too),
+    ROW_OF(bits_are_set_and_found),
     ROW_OF(there_is_one_processor_which_dpcs_may_name),
     ROW_OF(push_locks_are_shared_or_held_alone),
     ROW_OF(named_events_are_the_same_by_their_name),

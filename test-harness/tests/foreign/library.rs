@@ -16,6 +16,9 @@ fn it_does_what_its_documentation_says() {
     let machine = Machine::new();
     let violation = bed::run(&machine, &image, "push_locks_are_shared_or_held_alone", true).expect_err("wrong");
     assert_eq!(violation.rule, Rule::Lock, "{violation}");
+    let violation = bed::run(&Machine::new(), &image, "bits_are_set_and_found", true).expect_err("wrong");
+    assert_eq!(violation.rule, Rule::Fault, "{violation}");
+    assert!(violation.text.contains("RtlSetBits: 2 bits from 69 on, of a bitmap of 70"), "{violation}");
 }
 
 #[test]

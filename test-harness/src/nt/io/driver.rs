@@ -330,6 +330,9 @@ fn left_in_kernel(kernel: &Kernel, record: &Record, alone: bool) -> Option<(Stri
     if !record.object().DeviceObject.get().is_null() {
         return Some((format!("{name} was unloaded with a device that was not deleted"), vec![]));
     }
+    if let Some((site, pages)) = crate::nt::pages::left(kernel).into_iter().find(|(site, _)| own(site)) {
+        return Some((format!("{name} left {pages} pages that MmAllocatePagesForMdl gave it; they are from"), site));
+    }
     let mut blocks: Vec<_> = kernel.pool.live(Owner::Driver).into_iter().filter(|block| own(&block.site)).collect();
     // The framework allocates for whose device it is, whoever's call that may be in.
     blocks.retain(|block| !crate::kmdf::is_of_another_driver(kernel, record.object, block.tag));

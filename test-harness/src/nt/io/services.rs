@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 use crate::nt::dispatcher::KeWaitForSingleObject;
 use crate::nt::irql::called;
 use crate::nt::mdl::Access;
-use crate::nt::object::{self, HandleEntry, Kind, look_up};
+use crate::nt::object::{self, HandleEntry, Kind, reference_by_handle};
 use crate::nt::status::{
     STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER,
     STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_PATH_SYNTAX_BAD, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
@@ -49,11 +49,8 @@ fn create(
     let related = match attributes.RootDirectory {
         0 if path.starts_with('\\') => 0,
         0 => return Err(STATUS_OBJECT_PATH_SYNTAX_BAD),
-        root => file_of(kernel, root)?.body,
+        root => reference_file(kernel, root)?.body,
     };
-    if kernel.faults.allocation_fails() {
-        return Err(STATUS_INSUFFICIENT_RESOURCES);
-    }
     let opening = Opening {
         access,
         options,
@@ -62,12 +59,18 @@ fn create(
         trusted: true,
         related,
     };
-    if attributes.Attributes & OBJ_KERNEL_HANDLE != 0 {
-        let (handle, information) = file::open_as(kernel, &kernel.processes.system(kernel), &path, opening)?;
-        Ok((object::as_kernel_handle(handle), information))
+    let opened = if kernel.faults.allocation_fails() {
+        Err(STATUS_INSUFFICIENT_RESOURCES)
+    } else if attributes.Attributes & OBJ_KERNEL_HANDLE != 0 {
+        let opened = file::open_as(kernel, &kernel.processes.system(kernel), &path, opening);
+        opened.map(|(handle, information)| (object::as_kernel_handle(handle), information))
     } else {
         file::open_as(kernel, &current().thread.process, &path, opening)
+    };
+    if related != 0 {
+        object::dereference(kernel, related);
     }
+    opened
 }
 
 fn create_into(handle: &Cell<HANDLE>, status: &IO_STATUS_BLOCK, opened: Result<(HANDLE, usize), NTSTATUS>) -> NTSTATUS {
@@ -159,10 +162,18 @@ pub(crate) extern "win64" fn ZwDeleteFile(attributes: &OBJECT_ATTRIBUTES) -> NTS
     }
 }
 
-/// The entry of a file's handle.
-fn file_of(kernel: &Kernel, handle: HANDLE) -> Result<HandleEntry, NTSTATUS> {
-    let entry = look_up(kernel, handle).ok_or(STATUS_INVALID_HANDLE)?;
-    if entry.kind == Kind::File { Ok(entry) } else { Err(STATUS_OBJECT_TYPE_MISMATCH) }
+/// The object of a handle of that type, with a reference.
+fn reference(kernel: &Kernel, handle: HANDLE, kind: Kind) -> Result<HandleEntry, NTSTATUS> {
+    let entry = reference_by_handle(kernel, handle).ok_or(STATUS_INVALID_HANDLE)?;
+    if entry.kind == kind {
+        return Ok(entry);
+    }
+    object::dereference(kernel, entry.body);
+    Err(STATUS_OBJECT_TYPE_MISMATCH)
+}
+
+fn reference_file(kernel: &Kernel, handle: HANDLE) -> Result<HandleEntry, NTSTATUS> {
+    reference(kernel, handle, Kind::File)
 }
 
 /// Does something with the file of a handle, which may be closed meanwhile, and an event, which is 0 or has a reference.
@@ -172,26 +183,22 @@ fn with_file(
     body: impl FnOnce(HandleEntry, usize) -> Result<NTSTATUS, NTSTATUS>,
 ) -> NTSTATUS {
     let kernel = kernel();
-    let event = match (event, look_up(kernel, event)) {
-        (0, _) => 0,
-        (_, Some(HandleEntry { kind: Kind::Event, body, .. })) => body,
-        (_, Some(_)) => return STATUS_OBJECT_TYPE_MISMATCH,
-        (_, None) => return STATUS_INVALID_HANDLE,
-    };
-    let entry = match file_of(kernel, handle) {
+    let entry = match reference_file(kernel, handle) {
         Ok(entry) => entry,
         Err(status) => return status,
     };
-    kernel.objects.reference(entry.body);
-    if event != 0 {
-        kernel.objects.reference(event);
-        object::event(event).Header.SignalState.store(0, std::sync::atomic::Ordering::Release);
-    }
-    let outcome = body(entry, event);
-    if outcome.is_err() && event != 0 {
-        // There was no packet that would give it back.
-        object::dereference(kernel, event);
-    }
+    let event = if event == 0 { Ok(0) } else { reference(kernel, event, Kind::Event).map(|event| event.body) };
+    let outcome = event.and_then(|event| {
+        if event != 0 {
+            object::event(event).Header.SignalState.store(0, std::sync::atomic::Ordering::Release);
+        }
+        let outcome = body(entry, event);
+        if outcome.is_err() && event != 0 {
+            // There was no packet that would give it back.
+            object::dereference(kernel, event);
+        }
+        outcome
+    });
     object::dereference(kernel, entry.body);
     outcome.unwrap_or_else(|status| status)
 }
@@ -399,15 +406,16 @@ pub(crate) extern "win64" fn ZwQueryFullAttributesFile(attributes: &OBJECT_ATTRI
 pub(crate) extern "win64" fn ZwWaitForSingleObject(handle: HANDLE, alertable: u8, timeout: Option<&i64>) -> NTSTATUS {
     let current = called("ZwWaitForSingleObject", PASSIVE_LEVEL);
     let kernel = &current.kernel;
-    let Some(entry) = look_up(kernel, handle) else { return STATUS_INVALID_HANDLE };
-    let header: *const DISPATCHER_HEADER = match entry.kind {
-        Kind::Event | Kind::Process | Kind::Thread => entry.body as *const DISPATCHER_HEADER,
-        Kind::File => &raw const object::file(entry.body).Event.Header,
-        Kind::Device | Kind::Driver | Kind::Key | Kind::Callback => return STATUS_OBJECT_TYPE_MISMATCH,
+    let Some(entry) = reference_by_handle(kernel, handle) else { return STATUS_INVALID_HANDLE };
+    let header = match entry.kind {
+        Kind::Event | Kind::Process | Kind::Thread => Some(entry.body as *const DISPATCHER_HEADER),
+        Kind::File => Some(&raw const object::file(entry.body).Event.Header),
+        Kind::Device | Kind::Driver | Kind::Key | Kind::Callback => None,
     };
-    kernel.objects.reference(entry.body);
-    // SAFETY: the object's body begins with its header, or holds it, and has a reference.
-    let status = KeWaitForSingleObject(unsafe { &*header }, 0, KERNEL_MODE, alertable, timeout);
+    let status = header.map_or(STATUS_OBJECT_TYPE_MISMATCH, |header| {
+        // SAFETY: the object's body begins with its header, or holds it, and has a reference.
+        KeWaitForSingleObject(unsafe { &*header }, 0, KERNEL_MODE, alertable, timeout)
+    });
     object::dereference(kernel, entry.body);
     status
 }

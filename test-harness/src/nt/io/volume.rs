@@ -18,7 +18,7 @@ use super::device::IoCreateDevice;
 use super::{device, driver_object, file_object};
 use crate::kernel::Kernel;
 use crate::nt::irp::{self, IofCompleteRequest};
-use crate::nt::mdl::{self, MmMapLockedPagesSpecifyCache};
+use crate::nt::mdl;
 use crate::nt::object::{self, Kind};
 use crate::nt::status::{
     STATUS_ACCESS_DENIED, STATUS_BUFFER_OVERFLOW, STATUS_CANNOT_DELETE, STATUS_DELETE_PENDING,
@@ -290,8 +290,8 @@ fn create(state: &mut State, irp: &IRP) -> Result<usize, NTSTATUS> {
 fn buffer_of(irp: &IRP) -> *mut u8 {
     match mdl::at(irp.MdlAddress.get()) {
         Some(list) => {
-            let mapped = list.system_address();
-            mapped.unwrap_or_else(|| MmMapLockedPagesSpecifyCache(list, 0, 1, ptr::null_mut(), 0, 16)).cast()
+            mdl::map(list);
+            mdl::described_address(list).cast()
         }
         None if !irp.SystemBuffer.get().is_null() => irp.SystemBuffer.get().cast(),
         None => irp.UserBuffer.get().cast(),

@@ -25,13 +25,15 @@ fn block(names: &BTreeSet<&str>) -> String {
 }
 
 /// The heading of each list, and what it has to hold.
-fn lists() -> [(&'static str, BTreeSet<&'static str>); 3] {
+fn lists() -> [(&'static str, BTreeSet<&'static str>); 4] {
     let kernel = crate::nt::table().keys().copied().collect();
     let network = crate::wsk::functions().into_iter().map(|(name, _)| name).collect();
+    let cryptography = crate::nt::cng::EXPORTS.iter().map(|(name, _)| *name).collect();
     let framework = crate::kmdf::functions().iter().map(|(name, _)| *name).collect();
     [
         ("#### ntoskrnl.exe and hal.dll", kernel),
         ("#### netio.sys, and the functions in WSK's dispatch tables", network),
+        ("#### cng.sys and ksecdd.sys", cryptography),
         ("#### KMDF, and WdfVersionBind and WdfVersionUnbind of WDFLDR.SYS", framework),
     ]
 }

@@ -34,7 +34,9 @@ fn rows() -> BTreeMap<&'static str, (KIRQL, KIRQL)> {
 fn functions() -> BTreeMap<&'static str, usize> {
     let framework = crate::kmdf::functions().iter().copied();
     let binding = crate::wdfldr::exports().iter().filter_map(|(name, export)| Some((*name, export.code()?)));
-    crate::nt::functions().into_iter().chain(crate::wsk::functions()).chain(framework).chain(binding).collect()
+    let cryptography = crate::nt::cng::EXPORTS.iter().filter_map(|(name, export)| Some((*name, export.code()?)));
+    let kernel = crate::nt::functions().into_iter().chain(crate::wsk::functions()).chain(cryptography);
+    kernel.chain(framework).chain(binding).collect()
 }
 
 type Any =
