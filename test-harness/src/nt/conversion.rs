@@ -143,6 +143,11 @@ pub(crate) extern "win64" fn RtlxAnsiStringToUnicodeSize(source: &ANSI_STRING) -
     (u32::from(source.Length.get()) + 1) * 2
 }
 
+/// A macro in the C headers, for single bytes, and a function for who does not use them.
+pub(crate) extern "win64" fn RtlAnsiStringToUnicodeSize(source: &ANSI_STRING) -> u32 {
+    RtlxAnsiStringToUnicodeSize(source)
+}
+
 /// Stores changed units of a string in another, or in a new buffer of it.
 fn store_changed(
     destination: &UNICODE_STRING,
@@ -578,6 +583,7 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     RtlFreeAnsiString,
     RtlxUnicodeStringToAnsiSize,
     RtlxAnsiStringToUnicodeSize,
+    RtlAnsiStringToUnicodeSize,
     RtlUpcaseUnicodeString,
     RtlDowncaseUnicodeString,
     RtlDowncaseUnicodeChar,

@@ -161,6 +161,33 @@ fn address(entry: &LIST_ENTRY) -> *mut LIST_ENTRY {
     ptr::from_ref(entry).cast_mut()
 }
 
+/// An empty list (InitializeListHead).
+pub(super) fn initialize_head(head: &LIST_ENTRY) {
+    head.Flink.set(address(head));
+    head.Blink.set(address(head));
+}
+
+/// The entry behind another.
+pub(super) fn next(at: *mut LIST_ENTRY) -> *mut LIST_ENTRY {
+    entry(at).Flink.get()
+}
+
+/// Puts an entry at a list's end (InsertTailList); what was there.
+pub(super) fn insert_tail(head: &LIST_ENTRY, new: &LIST_ENTRY) -> *mut LIST_ENTRY {
+    let last = head.Blink.get();
+    new.Blink.set(last);
+    new.Flink.set(address(head));
+    entry(last).Flink.set(address(new));
+    head.Blink.set(address(new));
+    last
+}
+
+/// Takes an entry out of its list (RemoveEntryList).
+pub(super) fn remove(old: &LIST_ENTRY) {
+    entry(old.Blink.get()).Flink.set(old.Flink.get());
+    entry(old.Flink.get()).Blink.set(old.Blink.get());
+}
+
 pub(crate) extern "win64" fn ExInterlockedInsertHeadList(
     head: &LIST_ENTRY,
     new: &LIST_ENTRY,
@@ -184,11 +211,7 @@ pub(crate) extern "win64" fn ExInterlockedInsertTailList(
 ) -> *mut LIST_ENTRY {
     called("ExInterlockedInsertTailList", HIGH_LEVEL);
     interlocked(lock, || {
-        let last = head.Blink.get();
-        new.Blink.set(last);
-        new.Flink.set(address(head));
-        entry(last).Flink.set(address(new));
-        head.Blink.set(address(new));
+        let last = insert_tail(head, new);
         if last == address(head) { ptr::null_mut() } else { last }
     })
 }

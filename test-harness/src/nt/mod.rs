@@ -51,13 +51,16 @@ pub(crate) mod registry_query;
 pub(crate) mod resource;
 pub(crate) mod runtime;
 pub(crate) mod shared_data;
+pub(crate) mod sid;
 pub(crate) mod spin_lock;
+pub(crate) mod splay_table;
 pub mod status;
 pub(crate) mod strings;
 pub(crate) mod time;
 pub(crate) mod timer;
 pub mod types;
 pub(crate) mod variables;
+pub(crate) mod version;
 pub(crate) mod wmi;
 pub(crate) mod work;
 
@@ -85,7 +88,7 @@ pub(crate) const fn address(function: *const ()) -> crate::image::FunctionAddres
 fn table() -> &'static HashMap<&'static str, Export> {
     static TABLE: OnceLock<HashMap<&'static str, Export>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        let modules: [&[(&'static str, Export)]; 55] = [
+        let modules: [&[(&'static str, Export)]; 58] = [
             activity::EXPORTS,
             addresses::EXPORTS,
             bitmap::EXPORTS,
@@ -135,10 +138,13 @@ fn table() -> &'static HashMap<&'static str, Export> {
             registry_query::EXPORTS,
             resource::EXPORTS,
             runtime::EXPORTS,
+            sid::EXPORTS,
             spin_lock::EXPORTS,
+            splay_table::EXPORTS,
             strings::EXPORTS,
             time::EXPORTS,
             timer::EXPORTS,
+            version::EXPORTS,
             wmi::EXPORTS,
             work::EXPORTS,
         ];

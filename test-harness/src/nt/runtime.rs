@@ -1,13 +1,12 @@
-//! What compilers call (memory functions, stack probes), bug checks, version queries, imports that nothing provides.
+//! What compilers call (memory functions, stack probes), bug checks, imports that nothing provides.
 #![allow(unsafe_code)] // memory by address, naked functions
 
 use std::arch::naked_asm;
 use std::cell::Cell;
 
 use super::irql::called;
-use super::status::{STATUS_SUCCESS, STATUS_UNSUCCESSFUL};
-use super::strings::text;
-use super::types::{APC_LEVEL, HIGH_LEVEL, NTSTATUS, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
+use super::strings::{narrow, text};
+use super::types::{APC_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL, PVOID, UNICODE_STRING};
 use crate::guard::violate;
 use crate::image::Export;
 use crate::image::unwind::{self, Backtrace};
@@ -176,41 +175,22 @@ pub(crate) extern "win64" fn missing_import(name: *const u8, length: usize) -> !
     violate(Rule::MissingImport, format!("{} is not provided", String::from_utf8_lossy(name)))
 }
 
-/// Windows 10 22H2.
-pub(super) const VERSION: (u32, u32, u32) = (10, 0, 19045);
-/// NTDDI_WIN10_VB and OSVERSION_MASK: what 2004 and its updates report.
-const NTDDI_VERSION: u32 = 0x0A00_0008;
-
-pub(crate) extern "win64" fn RtlIsNtDdiVersionAvailable(version: u32) -> u8 {
-    called("RtlIsNtDdiVersionAvailable", PASSIVE_LEVEL);
-    u8::from(
-        version.trailing_zeros() >= 8 && version <= NTDDI_VERSION & 0xffff_0000
-            || version <= NTDDI_VERSION && version & 0xff != 0,
-    )
+/// An assertion of a driver's has failed, with no debugger to ask.
+pub(crate) extern "win64" fn RtlAssert(assertion: *const u8, file: *const u8, line: u32, message: *const u8) -> ! {
+    const LONGEST: usize = 512;
+    called("RtlAssert", HIGH_LEVEL);
+    let text = |at: *const u8| {
+        String::from_utf8_lossy(&if at.is_null() { Vec::new() } else { narrow(at, LONGEST) }).into_owned()
+    };
+    let message = text(message);
+    let colon = if message.is_empty() { "" } else { ": " };
+    violate(Rule::BugCheck, format!("assertion failed at {}:{line}: {}{colon}{message}", text(file), text(assertion)))
 }
 
-/// RTL_OSVERSIONINFOW, and the head of RTL_OSVERSIONINFOEXW.
-#[repr(C)]
-pub(crate) struct RTL_OSVERSIONINFOW {
-    size: u32,
-    major: Cell<u32>,
-    minor: Cell<u32>,
-    build: Cell<u32>,
-    platform: Cell<u32>,
-}
-
-pub(crate) extern "win64" fn RtlGetVersion(information: &RTL_OSVERSIONINFOW) -> NTSTATUS {
-    called("RtlGetVersion", PASSIVE_LEVEL);
-    /// VER_PLATFORM_WIN32_NT.
-    const PLATFORM_NT: u32 = 2;
-    if (information.size as usize) < size_of::<RTL_OSVERSIONINFOW>() {
-        return STATUS_UNSUCCESSFUL;
-    }
-    information.major.set(VERSION.0);
-    information.minor.set(VERSION.1);
-    information.build.set(VERSION.2);
-    information.platform.set(PLATFORM_NT);
-    STATUS_SUCCESS
+/// There is as much memory as Windows calls much (MmLargeSystem).
+pub(crate) extern "win64" fn MmQuerySystemSize() -> u32 {
+    called("MmQuerySystemSize", HIGH_LEVEL);
+    2
 }
 
 pub(crate) extern "win64" fn MmGetSystemRoutineAddress(name: &UNICODE_STRING) -> PVOID {
@@ -300,8 +280,8 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
     _purecall,
     KeBugCheckEx,
     KeBugCheck,
-    RtlIsNtDdiVersionAvailable,
-    RtlGetVersion,
+    RtlAssert,
+    MmQuerySystemSize,
     MmGetSystemRoutineAddress,
     MmIsDriverVerifying,
     RtlCaptureStackBackTrace,

@@ -60,7 +60,7 @@ fn page() -> Option<usize> {
         let page = Mapping::new(PAGE_SIZE, Access::ReadWrite).ok()?;
         let base = page.base();
         put(base, TICK_COUNT_MULTIPLIER, MULTIPLIER);
-        let (major, minor, build) = super::runtime::VERSION;
+        let (major, minor, build) = super::version::VERSION;
         put(base, BUILD_NUMBER, build);
         put(base, MAJOR_VERSION, major);
         put(base, MAJOR_VERSION + 4, minor);

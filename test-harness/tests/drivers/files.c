@@ -185,7 +185,75 @@ BEHAVIOUR(packets_are_built_for_file_system_drivers) {
     return STATUS_SUCCESS;
 }
 
+NTSTATUS NTAPI ZwQueryDirectoryFile(HANDLE File, HANDLE Event, PIO_APC_ROUTINE Routine, PVOID Context, PIO_STATUS_BLOCK Status,
+    PVOID Buffer, ULONG Length, FILE_INFORMATION_CLASS Class, BOOLEAN Single, PUNICODE_STRING Name, BOOLEAN Restart);
+
+/* Whether a name is this one. */
+static BOOLEAN IsName(const WCHAR *Name, ULONG Length, PCWSTR Other) {
+    UNICODE_STRING Left = {(USHORT)Length, (USHORT)Length, (PWSTR)Name}, Right;
+    RtlInitUnicodeString(&Right, Other);
+    return RtlEqualUnicodeString(&Left, &Right, FALSE);
+}
+
+BEHAVIOUR(directories_tell_what_is_in_them) {
+    static const PCWSTR Names[] = {L"\\??\\C:\\Logs\\b.log", L"\\??\\C:\\Logs\\A.log", L"\\??\\C:\\Logs\\c.txt"};
+    UNICODE_STRING Expression = RTL_CONSTANT_STRING(L"*.LOG"), Nothing = RTL_CONSTANT_STRING(L"none");
+    LONGLONG Space[128];
+    FILE_BOTH_DIR_INFORMATION *Both = (PVOID)Space;
+    FILE_NAMES_INFORMATION *Only = (PVOID)Space;
+    FILE_DIRECTORY_INFORMATION *Plain = (PVOID)Space;
+    FILE_FULL_DIR_INFORMATION *Full = (PVOID)Space;
+    IO_STATUS_BLOCK Block;
+    HANDLE Folder, File;
+    ULONG Index;
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(Open(L"\\??\\C:\\Logs", FILE_LIST_DIRECTORY, SHARE_ALL, FILE_CREATE, FILE_DIRECTORY_FILE, &Folder, NULL)));
+    for (Index = 0; Index < ARRAYSIZE(Names); Index++) {
+        CHECK(NT_SUCCESS(Open(Names[Index], GENERIC_WRITE, 0, FILE_CREATE, 0, &File, NULL)));
+        CHECK(NT_SUCCESS(Write(File, "12345", Index + 3)));
+        ZwClose(File);
+    }
+#define QUERY(Class, Length, Single, Name, Restart)                                                                    \
+    ZwQueryDirectoryFile(Folder, NULL, NULL, NULL, &Block, Space, Length, Class, Single, Name, Restart)
+    CHECK(QUERY(FileBothDirectoryInformation, 8, FALSE, &Expression, FALSE) == STATUS_INFO_LENGTH_MISMATCH);
+    CHECK(QUERY(FileBasicInformation, sizeof(Space), FALSE, &Expression, FALSE) == STATUS_INVALID_INFO_CLASS);
+    /* As many as match the expression of the first query, in their order; later ones do not change it. */
+    CHECK(NT_SUCCESS(QUERY(FileBothDirectoryInformation, sizeof(Space), FALSE, &Expression, FALSE)));
+    CHECK(IsName(Both->FileName, Both->FileNameLength, L"A.log") && Both->EndOfFile.QuadPart == 4 && Both->NextEntryOffset % 8 == 0);
+    CHECK(Both->FileAttributes == FILE_ATTRIBUTE_ARCHIVE && Both->AllocationSize.QuadPart == 4096 && Both->LastWriteTime.QuadPart != 0);
+    Both = (PVOID)((PUCHAR)Both + Both->NextEntryOffset);
+    CHECK(IsName(Both->FileName, Both->FileNameLength, L"b.log") && Both->EndOfFile.QuadPart == 3 && Both->NextEntryOffset == 0);
+    CHECK(Block.Information == (ULONG_PTR)((PUCHAR)&Both->FileName - (PUCHAR)Space) + Both->FileNameLength);
+    CHECK(QUERY(FileNamesInformation, sizeof(Space), FALSE, &Nothing, FALSE) == STATUS_NO_MORE_FILES);
+    CHECK(NT_SUCCESS(QUERY(FileNamesInformation, sizeof(Space), TRUE, NULL, TRUE)) && IsName(Only->FileName, Only->FileNameLength, L"A.log"));
+    /* What does not fit any more is told by the next query. */
+    CHECK(NT_SUCCESS(QUERY(FileNamesInformation, 16, FALSE, NULL, FALSE)) && Block.Information == 0);
+    CHECK(NT_SUCCESS(QUERY(FileFullDirectoryInformation, sizeof(Space), FALSE, NULL, FALSE)) && IsName(Full->FileName, Full->FileNameLength, L"b.log"));
+    CHECK(QUERY(FileFullDirectoryInformation, sizeof(Space), FALSE, NULL, FALSE) == STATUS_NO_MORE_FILES);
+    ZwClose(Folder);
+    /* All of it, one by one: the directory itself and the one above come first. */
+    CHECK(NT_SUCCESS(Open(L"\\??\\C:\\logs", FILE_LIST_DIRECTORY, SHARE_ALL, FILE_OPEN, FILE_DIRECTORY_FILE, &Folder, NULL)));
+    CHECK(NT_SUCCESS(QUERY(FileDirectoryInformation, sizeof(Space), TRUE, NULL, FALSE)) && IsName(Plain->FileName, Plain->FileNameLength, L"."));
+    CHECK(Plain->FileAttributes == FILE_ATTRIBUTE_DIRECTORY);
+    for (Index = 1; NT_SUCCESS(QUERY(FileDirectoryInformation, sizeof(Space), TRUE, NULL, FALSE)); Index++)
+        CHECK(Plain->NextEntryOffset == 0);
+    CHECK(Index == 5);
+    ZwClose(Folder);
+    CHECK(NT_SUCCESS(Open(L"\\??\\C:\\Logs", FILE_LIST_DIRECTORY, SHARE_ALL, FILE_OPEN, FILE_DIRECTORY_FILE, &Folder, NULL)));
+    CHECK(QUERY(FileNamesInformation, 14, FALSE, &Expression, FALSE) == STATUS_BUFFER_OVERFLOW && Block.Information == 14);
+    CHECK(Only->FileNameLength == 10 && Only->FileName[0] == 'A');
+    ZwClose(Folder);
+    CHECK(NT_SUCCESS(Open(L"\\??\\C:\\Logs", FILE_LIST_DIRECTORY, SHARE_ALL, FILE_OPEN, FILE_DIRECTORY_FILE, &Folder, NULL)));
+    CHECK(QUERY(FileNamesInformation, sizeof(Space), FALSE, &Nothing, FALSE) == STATUS_NO_SUCH_FILE);
+    ZwClose(Folder);
+    CHECK(NT_SUCCESS(Open(Names[0], GENERIC_READ, SHARE_ALL, FILE_OPEN, 0, &Folder, NULL)));
+    CHECK(QUERY(FileNamesInformation, sizeof(Space), FALSE, NULL, FALSE) == STATUS_INVALID_PARAMETER);
+    ZwClose(Folder);
+    return STATUS_SUCCESS;
+}
+
 static const ROW Rows[] = {
+    ROW_OF(directories_tell_what_is_in_them),
     ROW_OF(a_file_is_read_as_it_was_written),
     ROW_OF(what_cannot_be_opened_says_why),
     ROW_OF(files_are_cut_renamed_and_deleted),

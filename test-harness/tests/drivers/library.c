@@ -126,6 +126,90 @@ static PVOID Routine(PCWSTR Name) {
     return MmGetSystemRoutineAddress(&Text);
 }
 
+static RTL_GENERIC_COMPARE_RESULTS NTAPI CompareInTree(PRTL_GENERIC_TABLE Table, PVOID First, PVOID Second) {
+    ULONG Left = ((PAIR *)First)->Key, Right = ((PAIR *)Second)->Key;
+    UNREFERENCED_PARAMETER(Table);
+    return Left < Right ? GenericLessThan : Left > Right ? GenericGreaterThan : GenericEqual;
+}
+
+static PVOID NTAPI AllocateInTree(PRTL_GENERIC_TABLE Table, CLONG Size) {
+    (*(LONG *)Table->TableContext)++;
+    return ExAllocatePool2(POOL_FLAG_NON_PAGED, Size, TAG);
+}
+
+static VOID NTAPI FreeInTree(PRTL_GENERIC_TABLE Table, PVOID Buffer) {
+    (*(LONG *)Table->TableContext)--;
+    ExFreePoolWithTag(Buffer, TAG);
+}
+
+/* The data of the node on top. */
+static PAIR *Top(PRTL_GENERIC_TABLE Table) {
+    return (PAIR *)((PUCHAR)Table->TableRoot + sizeof(RTL_SPLAY_LINKS) + sizeof(LIST_ENTRY));
+}
+
+PVOID NTAPI RtlEnumerateGenericTableWithoutSplaying(PRTL_GENERIC_TABLE Table, PVOID *RestartKey);
+
+BEHAVIOUR(a_generic_table_of_splay_links_has_what_was_used_on_top) {
+    RTL_GENERIC_TABLE Table;
+    PAIR Pair, *Found, *Previous = NULL;
+    PVOID(NTAPI * Lookup)(PRTL_GENERIC_TABLE, PVOID, PVOID *, TABLE_SEARCH_RESULT *);
+    PVOID(NTAPI * Insert)(PRTL_GENERIC_TABLE, PVOID, CLONG, PBOOLEAN, PVOID, TABLE_SEARCH_RESULT);
+    TABLE_SEARCH_RESULT Result;
+    LONG Blocks = 0;
+    BOOLEAN New;
+    PVOID Restart = NULL, Place;
+    ULONG Index, Count = 0;
+    UNREFERENCED_PARAMETER(Call);
+    RtlInitializeGenericTable(&Table, CompareInTree, AllocateInTree, FreeInTree, &Blocks);
+    CHECK(RtlIsGenericTableEmpty(&Table) && RtlGetElementGenericTable(&Table, 0) == NULL);
+    CHECK(RtlEnumerateGenericTable(&Table, TRUE) == NULL && Table.OrderedPointer == &Table.InsertOrderList);
+    for (Index = 0; Index < 500; Index++) {
+        Pair.Key = Index * 577 % 1009, Pair.Value = Index;
+        Found = RtlInsertElementGenericTable(&Table, &Pair, sizeof(Pair), &New);
+        CHECK(Found != NULL && New && Found == Top(&Table));
+    }
+    CHECK(RtlNumberGenericTableElements(&Table) == 500 && Blocks == 500);
+    Pair.Key = 577;
+    Found = RtlInsertElementGenericTable(&Table, &Pair, sizeof(Pair), &New);
+    CHECK(!New && Found->Value == 1 && Found == Top(&Table));
+    Pair.Key = 0;
+    CHECK(RtlLookupElementGenericTable(&Table, &Pair) == Top(&Table) && Top(&Table)->Value == 0);
+    for (Found = RtlEnumerateGenericTableWithoutSplaying(&Table, &Restart); Found != NULL;
+         Found = RtlEnumerateGenericTableWithoutSplaying(&Table, &Restart)) {
+        CHECK(Previous == NULL || Previous->Key < Found->Key);
+        Previous = Found, Count++;
+    }
+    CHECK(Count == 500 && Top(&Table)->Value == 0);
+    /* By their order of insertion, from either side. */
+    for (Index = 0; Index < 500; Index += 7) {
+        CHECK(((PAIR *)RtlGetElementGenericTable(&Table, Index))->Value == Index);
+        CHECK(((PAIR *)RtlGetElementGenericTable(&Table, 499 - Index))->Value == 499 - Index);
+    }
+    for (Index = 0; Index < 500; Index += 2) {
+        Pair.Key = Index * 577 % 1009;
+        CHECK(RtlDeleteElementGenericTable(&Table, &Pair) && RtlLookupElementGenericTable(&Table, &Pair) == NULL);
+        CHECK(!RtlDeleteElementGenericTable(&Table, &Pair));
+    }
+    CHECK(((PAIR *)RtlGetElementGenericTable(&Table, 100))->Value == 201 && Blocks == 250);
+    Count = 0;
+    for (Found = RtlEnumerateGenericTable(&Table, TRUE); Found != NULL; Found = RtlEnumerateGenericTable(&Table, FALSE)) {
+        CHECK(Found == Top(&Table) && Found->Value % 2 == 1 && (Count++ == 0 || Pair.Key < Found->Key));
+        Pair = *Found;
+    }
+    CHECK(Count == 250 && RtlRealSuccessor(Table.TableRoot) == NULL && RtlSubtreePredecessor(Table.TableRoot) != NULL);
+    Lookup = Routine(L"RtlLookupElementGenericTableFull"), Insert = Routine(L"RtlInsertElementGenericTableFull");
+    CHECK(Lookup != NULL && Insert != NULL);
+    Pair.Key = 5000;
+    CHECK(Lookup(&Table, &Pair, &Place, &Result) == NULL && Result == TableInsertAsRight);
+    CHECK(((PAIR *)Insert(&Table, &Pair, sizeof(Pair), &New, Place, Result))->Key == 5000 && New);
+    CHECK(Lookup(&Table, &Pair, &Place, &Result) == Top(&Table) && Result == TableFoundNode && Place == Table.TableRoot);
+    while ((Found = RtlGetElementGenericTable(&Table, 0)) != NULL)
+        CHECK(RtlDeleteElementGenericTable(&Table, Found));
+    CHECK(Lookup(&Table, &Pair, &Place, &Result) == NULL && Result == TableEmptyTree);
+    CHECK(Blocks == 0 && RtlIsGenericTableEmpty(&Table));
+    return STATUS_SUCCESS;
+}
+
 BEHAVIOUR(functions_that_are_macros_in_c_are_exported_too) {
     VOID(NTAPI * Copy)(PVOID, const VOID *, SIZE_T) = Routine(L"RtlCopyMemory");
     VOID(NTAPI * Stream)(PVOID, const VOID *, SIZE_T) = Routine(L"RtlCopyMemoryNonTemporal");
@@ -187,6 +271,76 @@ BEHAVIOUR(bits_are_set_and_found) {
     CHECK(RtlFindLeastSignificantBit(0x50) == 4 && RtlFindMostSignificantBit(0x50) == 6 && RtlFindMostSignificantBit(0) == -1);
     if (Call->Wrong)
         RtlSetBits(&Map, 69, 2);
+    return STATUS_SUCCESS;
+}
+
+ULONGLONG NTAPI VerSetConditionMask(ULONGLONG Mask, ULONG What, UCHAR Condition);
+
+BEHAVIOUR(versions_are_told_and_compared) {
+    RTL_OSVERSIONINFOEXW Version = {.dwOSVersionInfoSize = sizeof(Version)};
+    RTL_OSVERSIONINFOW Short = {.dwOSVersionInfoSize = sizeof(Short), .szCSDVersion = L"?"};
+    ULONG Major, Minor, Build;
+    UNICODE_STRING Pack;
+    ULONGLONG AtLeast = VerSetConditionMask(VerSetConditionMask(0, VER_MAJORVERSION, VER_GREATER_EQUAL), VER_MINORVERSION, VER_GREATER_EQUAL);
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(NT_SUCCESS(RtlGetVersion((PRTL_OSVERSIONINFOW)&Version)) && Version.dwMajorVersion == 10 && Version.wProductType == VER_NT_WORKSTATION);
+    CHECK(NT_SUCCESS(RtlGetVersion(&Short)) && Short.dwBuildNumber == Version.dwBuildNumber && Short.szCSDVersion[0] == 0);
+    CHECK(!PsGetVersion(&Major, &Minor, &Build, &Pack) && Major == 10 && Minor == 0 && Build == Version.dwBuildNumber && Pack.Length == 0);
+    CHECK(AtLeast == (3 << 3 | 3) && VerSetConditionMask(0, VER_PRODUCT_TYPE, VER_EQUAL) == 1 << 21);
+    Version.dwMajorVersion = 6, Version.dwMinorVersion = 3;
+    /* 10.0 is more than 6.3, and less than 10.1. */
+    CHECK(NT_SUCCESS(RtlVerifyVersionInfo(&Version, VER_MAJORVERSION | VER_MINORVERSION, AtLeast)));
+    CHECK(RtlVerifyVersionInfo(&Version, VER_MINORVERSION, AtLeast) == STATUS_REVISION_MISMATCH);
+    Version.dwMajorVersion = 10, Version.dwMinorVersion = 1;
+    CHECK(RtlVerifyVersionInfo(&Version, VER_MAJORVERSION | VER_MINORVERSION, AtLeast) == STATUS_REVISION_MISMATCH);
+    CHECK(RtlVerifyVersionInfo(&Version, VER_BUILDNUMBER, AtLeast) == STATUS_INVALID_PARAMETER && RtlVerifyVersionInfo(&Version, 0, AtLeast) == STATUS_INVALID_PARAMETER);
+    CHECK(NT_SUCCESS(RtlVerifyVersionInfo(&Version, VER_PRODUCT_TYPE, VerSetConditionMask(0, VER_PRODUCT_TYPE, VER_EQUAL))));
+    Version.dwBuildNumber++;
+    CHECK(NT_SUCCESS(RtlVerifyVersionInfo(&Version, VER_BUILDNUMBER, VerSetConditionMask(0, VER_BUILDNUMBER, VER_LESS))));
+    CHECK(MmQuerySystemSize() == MmLargeSystem);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(security_identifiers_are_made_and_copied) {
+    SID_IDENTIFIER_AUTHORITY Authority = SECURITY_NT_AUTHORITY;
+    ULONG Space[8] = {0}, Copy[8] = {0};
+    PSID Sid = Space;
+    UNREFERENCED_PARAMETER(Call);
+    CHECK(RtlLengthRequiredSid(2) == 16 && RtlInitializeSid(Sid, &Authority, 16) == STATUS_INVALID_PARAMETER);
+    CHECK(!RtlValidSid(Sid) && NT_SUCCESS(RtlInitializeSid(Sid, &Authority, 2)) && RtlValidSid(Sid));
+    *RtlSubAuthoritySid(Sid, 0) = SECURITY_BUILTIN_DOMAIN_RID;
+    *RtlSubAuthoritySid(Sid, 1) = DOMAIN_ALIAS_RID_ADMINS;
+    CHECK(RtlLengthSid(Sid) == 16 && Space[0] == 0x0201 && Space[1] == 0x05000000 && Space[2] == 32 && Space[3] == 544);
+    CHECK(RtlCopySid(15, Copy, Sid) == STATUS_BUFFER_TOO_SMALL && NT_SUCCESS(RtlCopySid(16, Copy, Sid)) && RtlEqualSid(Copy, Sid));
+    *RtlSubAuthoritySid(Copy, 1) = 545;
+    CHECK(!RtlEqualSid(Copy, Sid));
+    return STATUS_SUCCESS;
+}
+
+ULONG NTAPI RtlRandom(PULONG Seed);
+ULONG NTAPI RtlRandomEx(PULONG Seed);
+NTSTATUS NTAPI ExUuidCreate(GUID *Uuid);
+
+BEHAVIOUR(numbers_are_random_and_in_their_range) {
+    ULONG Seed = 7, Again = 7, Index, Above = 0, Value;
+    GUID First, Second;
+    UNREFERENCED_PARAMETER(Call);
+    for (Index = 0; Index < 1000; Index++) {
+        Value = RtlRandomEx(&Seed);
+        CHECK(Value < MAXLONG && Value == RtlRandom(&Again));
+        Above += Value > MAXLONG / 2;
+    }
+    CHECK(Above > 400 && Above < 600);
+    CHECK(NT_SUCCESS(ExUuidCreate(&First)) && NT_SUCCESS(ExUuidCreate(&Second)));
+    CHECK(RtlCompareMemory(&First, &Second, sizeof(GUID)) < sizeof(GUID) && First.Data3 >> 12 == 4 && First.Data4[0] >> 6 == 2);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(an_assertion_that_fails_ends_the_run) {
+    VOID(NTAPI * Assert)(PVOID, PVOID, ULONG, PCHAR) = Routine(L"RtlAssert");
+    CHECK(Assert != NULL);
+    if (Call->Wrong)
+        Assert("Left == Right", "library.c", 7, "they differ");
     return STATUS_SUCCESS;
 }
 
@@ -386,7 +540,12 @@ static const ROW Rows[] = {
     ROW_OF(addresses_are_read_and_written_as_text),
     ROW_OF(strings_are_cut_to_their_buffers),
     ROW_OF(a_generic_table_is_in_order_and_balanced),
+    ROW_OF(a_generic_table_of_splay_links_has_what_was_used_on_top),
     ROW_OF(functions_that_are_macros_in_c_are_exported_too),
+    ROW_OF(versions_are_told_and_compared),
+    ROW_OF(security_identifiers_are_made_and_copied),
+    ROW_OF(numbers_are_random_and_in_their_range),
+    ROW_OF(an_assertion_that_fails_ends_the_run),
     ROW_OF(bits_are_set_and_found),
     ROW_OF(there_is_one_processor_which_dpcs_may_name),
     ROW_OF(push_locks_are_shared_or_held_alone),

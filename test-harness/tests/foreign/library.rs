@@ -19,6 +19,9 @@ fn it_does_what_its_documentation_says() {
     let violation = bed::run(&Machine::new(), &image, "bits_are_set_and_found", true).expect_err("wrong");
     assert_eq!(violation.rule, Rule::Fault, "{violation}");
     assert!(violation.text.contains("RtlSetBits: 2 bits from 69 on, of a bitmap of 70"), "{violation}");
+    let violation = bed::run(&Machine::new(), &image, "an_assertion_that_fails_ends_the_run", true).expect_err("wrong");
+    assert_eq!(violation.rule, Rule::BugCheck, "{violation}");
+    assert!(violation.text.contains("library.c:7: Left == Right: they differ"), "{violation}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // devices and drivers are found by address
 
 pub(crate) mod device;
+mod directory;
 pub(crate) mod driver;
 pub(crate) mod file;
 pub(crate) mod interface;

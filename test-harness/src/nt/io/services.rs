@@ -22,9 +22,10 @@ use crate::nt::status::{
 use crate::nt::strings::text;
 use crate::nt::types::{
     ACCESS_MASK, DELETE, DISPATCHER_HEADER, FILE_APPEND_DATA, FILE_OBJECT, FILE_WRITE_DATA, FO_SYNCHRONOUS_IO, HANDLE,
-    IO_STATUS_BLOCK, IRP_BUFFERED_IO, IRP_INPUT_OPERATION, IRP_MJ_DEVICE_CONTROL, IRP_MJ_FLUSH_BUFFERS,
-    IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, KERNEL_MODE, METHOD_NEITHER, NTSTATUS,
-    OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PVOID, READ_WRITE,
+    IO_STATUS_BLOCK, IRP_BUFFERED_IO, IRP_INPUT_OPERATION, IRP_MJ_DEVICE_CONTROL, IRP_MJ_DIRECTORY_CONTROL,
+    IRP_MJ_FLUSH_BUFFERS, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE,
+    IRP_MN_QUERY_DIRECTORY, KERNEL_MODE, METHOD_NEITHER, NTSTATUS, OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PASSIVE_LEVEL,
+    PVOID, READ_WRITE, SL_RESTART_SCAN, SL_RETURN_SINGLE_ENTRY,
 };
 use crate::thread::{current, kernel};
 
@@ -385,6 +386,36 @@ pub(crate) extern "win64" fn ZwSetInformationFile(
     })
 }
 
+pub(crate) extern "win64" fn ZwQueryDirectoryFile(
+    handle: HANDLE,
+    event: HANDLE,
+    _apc: usize,
+    _apc_context: PVOID,
+    status: &IO_STATUS_BLOCK,
+    buffer: PVOID,
+    length: u32,
+    class: u32,
+    single: u8,
+    name: usize,
+    restart: u8,
+) -> NTSTATUS {
+    called("ZwQueryDirectoryFile", PASSIVE_LEVEL);
+    with_file(handle, event, |entry, event| {
+        let target = device::attached(object::file(entry.body).DeviceObject.get());
+        serve(kernel(), entry.body, Some(length as usize), status, event, |irp| {
+            let next = irp.next();
+            next.MajorFunction.set(IRP_MJ_DIRECTORY_CONTROL);
+            next.MinorFunction.set(IRP_MN_QUERY_DIRECTORY);
+            let flag = |asked: u8, flag: u8| if asked == 0 { 0 } else { flag };
+            next.Flags.set(flag(single, SL_RETURN_SINGLE_ENTRY) | flag(restart, SL_RESTART_SCAN));
+            for (argument, value) in next.Parameters.Argument.iter().zip([length as usize, name, class as usize, 0]) {
+                argument.set(value);
+            }
+            set_up_transfer(kernel(), irp, target, Access::Write, Buffer { address: buffer as usize, length })
+        })
+    })
+}
+
 pub(crate) extern "win64" fn ZwQueryFullAttributesFile(attributes: &OBJECT_ATTRIBUTES, buffer: PVOID) -> NTSTATUS {
     called("ZwQueryFullAttributesFile", PASSIVE_LEVEL);
     /// FileNetworkOpenInformation, the size of its structure, and FILE_SYNCHRONOUS_IO_NONALERT.
@@ -431,6 +462,7 @@ pub(in crate::nt) const EXPORTS: &[(&str, Export)] = crate::nt::exports![
     ZwFlushBuffersFile,
     ZwQueryInformationFile,
     ZwSetInformationFile,
+    ZwQueryDirectoryFile,
     ZwQueryFullAttributesFile,
     ZwWaitForSingleObject,
 ];
@@ -444,6 +476,7 @@ pub(in crate::nt) const NATIVE: &[(&str, Export)] = &[
     ("NtDeviceIoControlFile", Export::Function(crate::nt::address(ZwDeviceIoControlFile as *const ()))),
     ("NtQueryInformationFile", Export::Function(crate::nt::address(ZwQueryInformationFile as *const ()))),
     ("NtSetInformationFile", Export::Function(crate::nt::address(ZwSetInformationFile as *const ()))),
+    ("NtQueryDirectoryFile", Export::Function(crate::nt::address(ZwQueryDirectoryFile as *const ()))),
     ("NtClose", Export::Function(crate::nt::address(object::ZwClose as *const ()))),
     ("NtWaitForSingleObject", Export::Function(crate::nt::address(ZwWaitForSingleObject as *const ()))),
 ];

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::device::IoCreateDevice;
+use super::directory::{Class, Scan};
 use super::{device, driver_object, file_object};
 use crate::kernel::Kernel;
 use crate::nt::irp::{self, IofCompleteRequest};
@@ -32,8 +33,9 @@ use crate::nt::strings::text;
 use crate::nt::types::{
     ACCESS_MASK, DELETE, DEVICE_OBJECT, DO_DEVICE_INITIALIZING, DRIVER_OBJECT, FILE_APPEND_DATA, FILE_EXECUTE,
     FILE_OBJECT, FILE_READ_DATA, FILE_WRITE_DATA, FO_SYNCHRONOUS_IO, IO_TYPE_DRIVER, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE,
-    IRP_MJ_CREATE, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE,
-    NTSTATUS, UNICODE_STRING, Zeroed,
+    IRP_MJ_CREATE, IRP_MJ_DIRECTORY_CONTROL, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ,
+    IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, IRP_MN_QUERY_DIRECTORY, NTSTATUS, SL_RESTART_SCAN, SL_RETURN_SINGLE_ENTRY,
+    UNICODE_STRING, Zeroed,
 };
 use crate::thread::current;
 
@@ -82,6 +84,8 @@ struct Open {
     access: ACCESS_MASK,
     share: u16,
     delete: bool,
+    /// Of a directory whose entries have been asked for.
+    scan: Option<Scan>,
 }
 
 #[derive(Default)]
@@ -276,7 +280,7 @@ fn create(state: &mut State, irp: &IRP) -> Result<usize, NTSTATUS> {
         Some(opened.map_err(|error| host(&error))?)
     };
     let delete = options & FILE_DELETE_ON_CLOSE != 0;
-    let open = Open { file, path, name, access, share: asked.ShareAccess, delete };
+    let open = Open { file, path, name, access, share: asked.ShareAccess, delete, scan: None };
     state.open.insert(ptr::from_ref(object) as usize, open);
     Ok(match (metadata.is_some(), disposition) {
         (false, _) => FILE_CREATED,
@@ -350,6 +354,29 @@ fn nt_time(time: std::io::Result<SystemTime>) -> i64 {
     EPOCH + i64::try_from(since.as_nanos() / 100).unwrap_or(0)
 }
 
+/// What is told of files in several classes.
+pub(super) struct Facts {
+    /// Created, last accessed, last written, last changed.
+    pub(super) times: [i64; 4],
+    pub(super) allocation: u64,
+    pub(super) length: u64,
+    pub(super) attributes: u32,
+}
+
+impl Facts {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        let written = nt_time(metadata.modified());
+        let created = metadata.created().map_or(written, |time| nt_time(Ok(time)));
+        let length = if metadata.is_dir() { 0 } else { metadata.len() };
+        Self {
+            times: [created, nt_time(metadata.accessed()), written, written],
+            allocation: length.next_multiple_of(4096),
+            length,
+            attributes: if metadata.is_dir() { FILE_ATTRIBUTE_DIRECTORY } else { FILE_ATTRIBUTE_ARCHIVE },
+        }
+    }
+}
+
 /// 0 and -1 leave a time as it is.
 fn host_time(time: i64) -> Option<SystemTime> {
     let since = u64::try_from(time.checked_sub(EPOCH)?).ok().filter(|_| time > 0)?;
@@ -373,13 +400,9 @@ const DISPOSITION_EX: usize = 64;
 /// FILE_*_INFORMATION of a class, and the length that its structure has at least.
 fn information(open: &Open, class: usize) -> Result<(Vec<u8>, usize), NTSTATUS> {
     let metadata = open.path.metadata().map_err(|error| host(&error))?;
-    let attributes = if metadata.is_dir() { FILE_ATTRIBUTE_DIRECTORY } else { FILE_ATTRIBUTE_ARCHIVE };
-    let written = nt_time(metadata.modified());
-    let created = metadata.created().map_or(written, |time| nt_time(Ok(time)));
-    let times = [created, nt_time(metadata.accessed()), written, written];
+    let Facts { times, allocation, length, attributes } = Facts::of(&metadata);
     let times = times.into_iter().flat_map(i64::to_le_bytes);
-    let length = if metadata.is_dir() { 0 } else { metadata.len() };
-    let sizes = [length.next_multiple_of(4096), length].into_iter().flat_map(u64::to_le_bytes);
+    let sizes = [allocation, length].into_iter().flat_map(u64::to_le_bytes);
     let all: Vec<u8> = match class {
         BASIC => times.chain(u64::from(attributes).to_le_bytes()).collect(),
         STANDARD => {
@@ -488,6 +511,40 @@ fn set_information(volume: &Volume, irp: &IRP) -> Result<(), NTSTATUS> {
     set(&root, open, class, &data)
 }
 
+/// The next entries of a directory.
+fn query_directory(volume: &Volume, irp: &IRP) -> Result<(NTSTATUS, usize), NTSTATUS> {
+    let location = irp.current();
+    if location.MinorFunction.get() != IRP_MN_QUERY_DIRECTORY {
+        return Err(STATUS_INVALID_DEVICE_REQUEST);
+    }
+    let [length, expression, class, _] = &location.Parameters.Argument;
+    let class = Class::of(class.get())?;
+    // SAFETY: null, or the caller's string; a bad one faults, which the guard reports.
+    let expression = unsafe { (expression.get() as *const UNICODE_STRING).as_ref() }.map(text).unwrap_or_default();
+    let flags = location.Flags.get();
+    let (status, entries) = {
+        let mut state = volume.0.lock();
+        let root = state.root.clone().ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
+        let open = state.open.get_mut(&(location.FileObject.get() as usize)).ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
+        if open.file.is_some() {
+            return Err(STATUS_INVALID_PARAMETER);
+        }
+        let is_root = open.path == root;
+        let scan = match &mut open.scan {
+            Some(scan) if flags & SL_RESTART_SCAN != 0 => {
+                scan.restart(&open.path, is_root).map_err(|error| host(&error))?;
+                scan
+            }
+            Some(scan) => scan,
+            none => none.insert(Scan::begin(&open.path, is_root, &expression).map_err(|error| host(&error))?),
+        };
+        scan.read(&open.path, class, length.get(), flags & SL_RETURN_SINGLE_ENTRY != 0)?
+    };
+    // SAFETY: the caller gives so many bytes; a bad buffer faults, which the guard reports.
+    unsafe { ptr::copy(entries.as_ptr(), buffer_of(irp), entries.len()) };
+    Ok((status, entries.len()))
+}
+
 /// The last handle of a file has gone: so does the file, if it was to be deleted.
 fn cleanup(state: &mut State, object: *mut FILE_OBJECT) {
     if let Some(open) = state.open.get(&(object as usize)).filter(|open| open.delete) {
@@ -513,6 +570,7 @@ extern "win64" fn dispatch(_device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTAT
             .ok_or(STATUS_INVALID_DEVICE_REQUEST)
             .and_then(|open| write(&open, irp, file_object(file)).map(|done| (STATUS_SUCCESS, done))),
         IRP_MJ_QUERY_INFORMATION => opened().ok_or(STATUS_INVALID_DEVICE_REQUEST).and_then(|open| query(&open, irp)),
+        IRP_MJ_DIRECTORY_CONTROL => query_directory(&volume, irp),
         IRP_MJ_SET_INFORMATION => set_information(&volume, irp).map(|()| (STATUS_SUCCESS, 0)),
         IRP_MJ_FLUSH_BUFFERS => Ok((STATUS_SUCCESS, 0)),
         IRP_MJ_CLEANUP => {
@@ -539,6 +597,8 @@ impl Open {
             file: self.file.as_ref().and_then(|file| file.try_clone().ok()),
             path: self.path.clone(),
             name: self.name.clone(),
+            // The lock is held for every step of a scan.
+            scan: None,
             ..*self
         }
     }
