@@ -147,6 +147,56 @@ BEHAVIOUR(pages_do_not_outlive_the_driver) {
     return STATUS_SUCCESS;
 }
 
+extern POBJECT_TYPE *IoFileObjectType;
+
+static NTSTATUS NTAPI Written(PDEVICE_OBJECT Device, PIRP Irp, PVOID Context) {
+    UNREFERENCED_PARAMETER(Device);
+    *Irp->UserIosb = Irp->IoStatus;
+    /* The list is the driver's own. */
+    Irp->MdlAddress = NULL;
+    IoFreeIrp(Irp);
+    KeSetEvent((PKEVENT)Context, IO_NO_INCREMENT, FALSE);
+    return STATUS_MORE_PROCESSING_REQUIRED;
+}
+
+BEHAVIOUR(other_drivers_reach_pages_that_are_not_mapped) {
+    UNICODE_STRING Name = RTL_CONSTANT_STRING(L"\\??\\C:\\pages");
+    OBJECT_ATTRIBUTES Attributes;
+    LARGE_INTEGER Offset = {.QuadPart = 0};
+    IO_STATUS_BLOCK Block = {0};
+    PFILE_OBJECT Object;
+    PDEVICE_OBJECT Device;
+    HANDLE File;
+    KEVENT Done;
+    char Bytes[4] = {0};
+    PMDL Mdl = AllocateSome(PAGE_SIZE, 0);
+    UCHAR *Mapped;
+    PIRP Irp;
+    CHECK(Mdl != NULL && (Mapped = Map(Mdl, KernelMode)) != NULL);
+    RtlCopyMemory(Mapped, "abc", 3);
+    MmUnmapLockedPages(Mapped, Mdl);
+    KeInitializeEvent(&Done, NotificationEvent, FALSE);
+    InitializeObjectAttributes(&Attributes, &Name, OBJ_KERNEL_HANDLE, NULL, NULL);
+    CHECK(NT_SUCCESS(ZwCreateFile(&File, GENERIC_READ | GENERIC_WRITE | SYNCHRONIZE, &Attributes, &Block, NULL, 0, 0, FILE_CREATE,
+        FILE_SYNCHRONOUS_IO_NONALERT, NULL, 0)));
+    CHECK(NT_SUCCESS(ObReferenceObjectByHandle(File, 0, *IoFileObjectType, KernelMode, (PVOID *)&Object, NULL)));
+    Device = IoGetRelatedDeviceObject(Object);
+    Irp = IoBuildAsynchronousFsdRequest(IRP_MJ_WRITE, Device, NULL, 3, &Offset, &Block);
+    CHECK(Irp != NULL);
+    Irp->MdlAddress = Mdl;
+    IoGetNextIrpStackLocation(Irp)->FileObject = Object;
+    IoSetCompletionRoutine(Irp, Written, &Done, TRUE, TRUE, TRUE);
+    IoCallDriver(Device, Irp);
+    CHECK(NT_SUCCESS(KeWaitForSingleObject(&Done, Executive, KernelMode, FALSE, NULL)) && Block.Information == 3);
+    ObDereferenceObject(Object);
+    CHECK(NT_SUCCESS(ZwReadFile(File, NULL, NULL, NULL, &Block, Bytes, 3, &Offset, NULL)) && Bytes[0] == 'a' && Bytes[2] == 'c');
+    ZwClose(File);
+    MmFreePagesFromMdl(Mdl);
+    ExFreePool(Mdl);
+    UNREFERENCED_PARAMETER(Call);
+    return STATUS_SUCCESS;
+}
+
 BEHAVIOUR(contiguous_memory_is_of_whole_pages) {
     PHYSICAL_ADDRESS Low = {.QuadPart = 4096};
     UCHAR *Memory = MmAllocateContiguousMemory(5000, Any);
@@ -169,6 +219,7 @@ static const ROW Rows[] = {
     ROW_OF(pages_are_freed_by_their_own_function),
     ROW_OF(pages_are_freed_once),
     ROW_OF(pages_do_not_outlive_the_driver),
+    ROW_OF(other_drivers_reach_pages_that_are_not_mapped),
     ROW_OF(contiguous_memory_is_of_whole_pages),
     {NULL, NULL},
 };
