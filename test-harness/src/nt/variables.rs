@@ -1,6 +1,6 @@
 //! Variables that ntoskrnl.exe exports and nothing here writes: what kind of machine it is, and its first process.
 
-use super::runtime::VERSION;
+use super::version::VERSION;
 use crate::image::Export;
 use crate::kernel::Kernel;
 
