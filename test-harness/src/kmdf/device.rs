@@ -1,6 +1,10 @@
 //! WDFDEVICE and WDFFILEOBJECT: control devices, who has them open, and the dispatch of their IRPs.
 #![allow(unsafe_code)] // reads the client's structures
 
+mod preprocess;
+mod properties;
+mod traits;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,6 +13,22 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::preprocess::Callbacks;
+pub(super) use self::preprocess::{
+    WdfDeviceInitAssignWdmIrpPreprocessCallback, WdfDeviceWdmDispatchIrpToIoQueue, WdfDeviceWdmDispatchPreprocessedIrp,
+};
+pub(super) use self::properties::{
+    WdfDeviceAllocAndQueryProperty, WdfDeviceAllocAndQueryPropertyEx, WdfDeviceAssignProperty,
+    WdfDeviceOpenRegistryKey, WdfDeviceQueryProperty, WdfDeviceQueryPropertyEx, WdfFdoInitAllocAndQueryProperty,
+    WdfFdoInitAllocAndQueryPropertyEx, WdfFdoInitOpenRegistryKey, WdfFdoInitQueryProperty, WdfFdoInitQueryPropertyEx,
+    WdfIoTargetAllocAndQueryTargetProperty, WdfIoTargetQueryTargetProperty,
+};
+use self::traits::Shutdown;
+pub(super) use self::traits::{
+    WdfControlDeviceInitSetShutdownNotification, WdfDeviceGetAlignmentRequirement, WdfDeviceGetCharacteristics,
+    WdfDeviceInitSetDeviceClass, WdfDeviceRetrieveDeviceName, WdfDeviceSetAlignmentRequirement,
+    WdfDeviceSetCharacteristics,
+};
 use super::bind::{Client, client};
 use super::object::{self, Attributes, Kind, Object, expect_kind};
 use super::pnp::{self, Pnp, PnpInit};
@@ -25,18 +45,23 @@ use crate::nt::io::device::{
 use crate::nt::io::{device as device_object, file_object};
 use crate::nt::irp::{self, IofCompleteRequest};
 use crate::nt::irql::{KeEnterCriticalRegion, KeLeaveCriticalRegion, called};
-use crate::nt::status::{STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_PENDING, STATUS_SUCCESS};
+use crate::nt::status::{
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_SECURITY_DESCR, STATUS_PENDING,
+    STATUS_SUCCESS,
+};
 use crate::nt::strings::text;
 use crate::nt::types::{
     APC_LEVEL, DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO,
-    FILE_DEVICE_SECURE_OPEN, FILE_OBJECT, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_READ, IRP_MJ_SYSTEM_CONTROL, IRP_MJ_WRITE,
-    NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING, Zeroed,
+    FILE_DEVICE_SECURE_OPEN, FILE_OBJECT, GUID, IRP, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE,
+    IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_PNP, IRP_MJ_POWER, IRP_MJ_READ, IRP_MJ_SHUTDOWN,
+    IRP_MJ_SYSTEM_CONTROL, IRP_MJ_WRITE, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING, Zeroed,
 };
 use crate::thread::{current, kernel};
 use crate::violation::Rule;
 
 const FILE_DEVICE_UNKNOWN: u32 = 0x22;
+/// What protects a device whose driver does not say (wdmsec.h): for the kernel and administrators alone.
+const SDDL_DEVOBJ_SYS_ALL_ADM_ALL: &str = "D:P(A;;GA;;;SY)(A;;GA;;;BA)";
 
 /// WDF_DEVICE_IO_TYPE.
 const IO_BUFFERED: u32 = 2;
@@ -57,6 +82,9 @@ pub(crate) struct DeviceInit {
     file_attributes: Attributes,
     request_attributes: Attributes,
     in_caller_context: Option<InCallerContext>,
+    preprocess: Callbacks,
+    class: Option<GUID>,
+    shutdown: Option<Shutdown>,
     pub(super) pnp: Option<PnpInit>,
 }
 
@@ -70,6 +98,9 @@ pub(crate) struct Device {
     serializes_files: bool,
     pub(super) request_attributes: Attributes,
     in_caller_context: Option<InCallerContext>,
+    /// Who sees packets first.
+    preprocess: Callbacks,
+    shutdown: Option<Shutdown>,
     pub(super) default_queue: Mutex<Option<HANDLE>>,
     /// Queues of their own for the requests of a major function.
     dispatching: Mutex<BTreeMap<u8, HANDLE>>,
@@ -140,6 +171,9 @@ pub(super) fn new_init(client: &Arc<Client>, sddl: Option<String>, pnp: Option<P
         file_attributes: Attributes::NONE,
         request_attributes: Attributes::NONE,
         in_caller_context: None,
+        preprocess: Callbacks::default(),
+        class: None,
+        shutdown: None,
         pnp,
     }));
     kernel().extension::<super::Framework>().inits.lock().insert(init as usize);
@@ -296,7 +330,13 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
     let driver = crate::nt::io::driver_object(client.driver_object);
     let (extension, name) = (size_of::<HANDLE>() as u32, name.as_ref().map(|(_, string)| string));
     let (device_type, characteristics, exclusive) = (asked.device_type, asked.characteristics, asked.exclusive);
-    let status = match asked.sddl.as_deref().map(unicode) {
+    let secured = asked.sddl.is_some() || asked.class.is_some();
+    if secured && name.is_none() && asked.pnp.is_some() {
+        return STATUS_INVALID_SECURITY_DESCR;
+    }
+    // A device that is opened by its name is protected.
+    let sddl = asked.sddl.as_deref().or((secured || name.is_some()).then_some(SDDL_DEVOBJ_SYS_ALL_ADM_ALL));
+    let status = match sddl.map(unicode) {
         None => IoCreateDevice(driver, extension, name, device_type, characteristics, exclusive, &created),
         Some((_, sddl)) => IoCreateDeviceSecure(
             driver,
@@ -306,7 +346,7 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
             characteristics,
             exclusive,
             &sddl,
-            None,
+            asked.class.as_ref(),
             &created,
         ),
     };
@@ -329,6 +369,8 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
         serializes_files,
         request_attributes: asked.request_attributes,
         in_caller_context: asked.in_caller_context,
+        preprocess: asked.preprocess.clone(),
+        shutdown: asked.shutdown,
         default_queue: Mutex::new(None),
         dispatching: Mutex::default(),
         links: Mutex::default(),
@@ -346,6 +388,7 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
             return status;
         }
     };
+    expect_kind!(object, Device).finish_creation();
     // SAFETY: the extension was asked for with this size.
     unsafe { device_object(wdm).DeviceExtension.get().cast::<HANDLE>().write(object.handle) };
     // SAFETY: the client's variable, read above.
@@ -508,32 +551,39 @@ pub(super) extern "win64" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) ->
     let irp = irp::at(irp);
     let Some(object) = of(wdm) else { return complete(irp, STATUS_INVALID_DEVICE_REQUEST) };
     let Kind::Device(device) = &object.kind else { return complete(irp, STATUS_INVALID_DEVICE_REQUEST) };
+    match device.preprocess.for_packet(irp) {
+        Some(callback) => preprocess::preprocess(&object, callback, irp),
+        None => dispatch_now(&object, device, irp),
+    }
+}
+
+/// What the framework does with a packet that the client does not want to see before, or has seen.
+fn dispatch_now(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
     let file = irp.current().FileObject.get();
     match irp.current().MajorFunction.get() {
-        IRP_MJ_CREATE => create(&object, device, irp, file),
+        IRP_MJ_CREATE => create(object, device, irp, file),
         IRP_MJ_CLEANUP => {
             if let Some(file) = device.file(file)
                 && let Some(callback) = device.file_config.and_then(|config| config.EvtFileCleanup)
             {
-                file_callback(&object, "EvtFileCleanup", || callback(file.handle));
+                file_callback(object, "EvtFileCleanup", || callback(file.handle));
             }
-            super::queue::flush_file(&object, file);
+            super::queue::flush_file(object, file);
             complete(irp, STATUS_SUCCESS)
         }
         IRP_MJ_CLOSE => {
             if let Some(open) = device.file(file) {
                 if let Some(callback) = device.file_config.and_then(|config| config.EvtFileClose) {
-                    file_callback(&object, "EvtFileClose", || callback(open.handle));
+                    file_callback(object, "EvtFileClose", || callback(open.handle));
                 }
                 device.end_file(&open, file);
             }
             complete(irp, STATUS_SUCCESS)
         }
-        IRP_MJ_READ | IRP_MJ_WRITE | IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL => {
-            transfer(&object, device, irp)
-        }
+        IRP_MJ_SHUTDOWN => traits::shut_down(object, device, irp),
+        major if is_transfer(major) => transfer(object, device, irp),
         _ => match &device.pnp {
-            Some(pnp) if is_of_pnp(irp) => pnp::dispatch(&object, pnp, irp),
+            Some(pnp) if is_of_pnp(irp) => pnp::dispatch(object, pnp, irp),
             Some(_) | None => complete(irp, STATUS_INVALID_DEVICE_REQUEST),
         },
     }
@@ -543,6 +593,23 @@ pub(super) extern "win64" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) ->
 fn file_callback<R>(object: &Object, routine: &'static str, body: impl FnOnce() -> R) -> R {
     let lock = object.presentation.as_deref().filter(|_| expect_kind!(object, Device).serializes_files);
     under(lock, routine, body)
+}
+
+/// Whether requests of a major function go through queues.
+fn is_transfer(major: u8) -> bool {
+    matches!(major, IRP_MJ_READ | IRP_MJ_WRITE | IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL)
+}
+
+/// A requestor that is suspended in here would hold up everybody's requests.
+fn within_critical_region(body: impl FnOnce()) {
+    let protected = current().irql.get() <= APC_LEVEL;
+    if protected {
+        KeEnterCriticalRegion();
+    }
+    body();
+    if protected {
+        KeLeaveCriticalRegion();
+    }
 }
 
 fn is_of_pnp(irp: &IRP) -> bool {
@@ -577,12 +644,7 @@ fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJE
 
 fn transfer(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
     irp.mark_pending();
-    // A requestor that is suspended in here would hold up everybody's requests.
-    let protected = current().irql.get() <= APC_LEVEL;
-    if protected {
-        KeEnterCriticalRegion();
-    }
-    match request::create(object, irp, Purpose::Io) {
+    within_critical_region(|| match request::create(object, irp, Purpose::Io) {
         Err(status) => {
             complete(irp, status);
         }
@@ -593,10 +655,7 @@ fn transfer(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
             }
             None => super::queue::deliver_to_default(object, &request),
         },
-    }
-    if protected {
-        KeLeaveCriticalRegion();
-    }
+    });
     STATUS_PENDING
 }
 
@@ -611,7 +670,7 @@ pub(crate) extern "win64" fn WdfDeviceConfigureRequestDispatching(
     let device: &Device = expect_kind!(object, Device);
     let _: &super::queue::Queue = expect_kind!(queue, Queue);
     let major = u8::try_from(kind).unwrap_or(u8::MAX);
-    if !matches!(major, IRP_MJ_READ | IRP_MJ_WRITE | IRP_MJ_DEVICE_CONTROL | IRP_MJ_INTERNAL_DEVICE_CONTROL) {
+    if !is_transfer(major) {
         return STATUS_INVALID_DEVICE_REQUEST;
     }
     match device.dispatching.lock().entry(major) {
@@ -633,8 +692,9 @@ pub(crate) extern "win64" fn WdfDeviceEnqueueRequest(_globals: usize, handle: HA
             "WdfDeviceEnqueueRequest: the request did not come by EvtIoInCallerContext, or has gone on",
         );
     }
-    let major = expect_kind!(request, Request).irp().current().MajorFunction.get();
-    match device.queue_for(major).and_then(object::try_find) {
+    let request_data: &request::Request = expect_kind!(request, Request);
+    let major = request_data.irp().current().MajorFunction.get();
+    match request_data.aimed_at().or_else(|| device.queue_for(major)).and_then(object::try_find) {
         Some(queue) => super::queue::enqueue(&queue, &request),
         None => STATUS_INVALID_DEVICE_REQUEST,
     }

@@ -23,9 +23,9 @@ use crate::nt::status::{
     STATUS_SUCCESS, nt_error,
 };
 use crate::nt::types::{
-    DEVICE_IO_CONTROL, DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, IRP, IRP_MJ_DEVICE_CONTROL,
-    IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED, METHOD_IN_DIRECT,
-    METHOD_OUT_DIRECT, NTSTATUS, PVOID, READ_WRITE,
+    DEVICE_IO_CONTROL, DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DIRECT_IO, IO_STACK_LOCATION, IRP,
+    IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL, IRP_MJ_READ, IRP_MJ_WRITE, MDL, METHOD_BUFFERED,
+    METHOD_IN_DIRECT, METHOD_OUT_DIRECT, NTSTATUS, PVOID, READ_WRITE,
 };
 use crate::thread::kernel;
 use crate::violation::Rule;
@@ -451,16 +451,15 @@ pub(crate) extern "win64" fn WdfIoTargetFormatRequestForInternalIoctlOthers(
     })
 }
 
-pub(crate) extern "win64" fn WdfRequestFormatRequestUsingCurrentType(_globals: usize, handle: HANDLE) {
-    called("WdfRequestFormatRequestUsingCurrentType", DISPATCH_LEVEL);
-    let object = object::find(handle);
-    let request = request_of(&object);
+/// Gives a request's packet a next location that is like another.
+fn format_like(object: &Object, call: &str, choose: impl for<'a> FnOnce(&'a IRP) -> &'a IO_STACK_LOCATION) {
+    let request = request_of(object);
     unformat(request);
     let irp = request.irp();
     if irp.CurrentLocation.get() <= 1 {
-        violate(Rule::Framework, "WdfRequestFormatRequestUsingCurrentType: the request has no next stack location");
+        violate(Rule::Framework, format!("{call}: the request has no next stack location"));
     }
-    let (current, next) = (irp.current(), irp.next());
+    let (current, next) = (choose(irp), irp.next());
     next.MajorFunction.set(current.MajorFunction.get());
     next.MinorFunction.set(current.MinorFunction.get());
     next.Flags.set(current.Flags.get());
@@ -468,5 +467,22 @@ pub(crate) extern "win64" fn WdfRequestFormatRequestUsingCurrentType(_globals: u
     for (to, from) in next.Parameters.Argument.iter().zip(&current.Parameters.Argument) {
         to.set(from.get());
     }
-    request.sending.0.lock().formatted = Some(Formatted::bare(current.MajorFunction.get().into()));
+    request.sending.0.lock().formatted = Some(Formatted::bare(NO_FORMAT));
+}
+
+pub(crate) extern "win64" fn WdfRequestFormatRequestUsingCurrentType(_globals: usize, handle: HANDLE) {
+    called("WdfRequestFormatRequestUsingCurrentType", DISPATCH_LEVEL);
+    format_like(&object::find(handle), "WdfRequestFormatRequestUsingCurrentType", IRP::current);
+}
+
+/// The location's completion routine does not count: that is the framework's.
+pub(crate) extern "win64" fn WdfRequestWdmFormatUsingStackLocation(
+    _globals: usize,
+    handle: HANDLE,
+    location: *const IO_STACK_LOCATION,
+) {
+    called("WdfRequestWdmFormatUsingStackLocation", DISPATCH_LEVEL);
+    // SAFETY: the client's location; a bad pointer faults, which the guard reports.
+    let location = unsafe { &*location };
+    format_like(&object::find(handle), "WdfRequestWdmFormatUsingStackLocation", |_| location);
 }

@@ -107,7 +107,16 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfDeviceInitSetIoInCallerContextCallback WdfDeviceCreate WdfControlFinishInitializing
                 WdfDeviceCreateSymbolicLink WdfDeviceWdmGetDeviceObject WdfWdmDeviceGetWdfDeviceHandle
                 WdfDeviceGetDriver WdfDeviceGetDefaultQueue WdfFileObjectGetDevice WdfFileObjectWdmGetFileObject WdfFileObjectGetFileName
-                WdfDeviceEnqueueRequest WdfDeviceConfigureRequestDispatching;
+                WdfDeviceEnqueueRequest WdfDeviceConfigureRequestDispatching
+                WdfDeviceInitAssignWdmIrpPreprocessCallback WdfDeviceWdmDispatchIrpToIoQueue
+                WdfDeviceWdmDispatchPreprocessedIrp WdfControlDeviceInitSetShutdownNotification
+                WdfDeviceGetAlignmentRequirement WdfDeviceSetAlignmentRequirement WdfDeviceGetCharacteristics
+                WdfDeviceSetCharacteristics WdfDeviceInitSetDeviceClass WdfDeviceRetrieveDeviceName
+                WdfDeviceQueryProperty WdfDeviceAllocAndQueryProperty WdfDeviceQueryPropertyEx
+                WdfDeviceAllocAndQueryPropertyEx WdfDeviceAssignProperty WdfDeviceOpenRegistryKey
+                WdfFdoInitQueryProperty WdfFdoInitAllocAndQueryProperty WdfFdoInitQueryPropertyEx
+                WdfFdoInitAllocAndQueryPropertyEx WdfFdoInitOpenRegistryKey WdfIoTargetQueryTargetProperty
+                WdfIoTargetAllocAndQueryTargetProperty;
             presentation: WdfObjectAcquireLock WdfObjectReleaseLock;
             queue: WdfIoQueueCreate WdfIoQueueGetDevice WdfIoQueueGetState WdfIoQueueStart WdfIoQueueStop
                 WdfIoQueueStopSynchronously WdfIoQueueDrain WdfIoQueueDrainSynchronously WdfIoQueuePurge
@@ -124,10 +133,11 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfRequestCompleteWithInformation WdfRequestCompleteWithPriorityBoost;
             target: WdfDeviceGetIoTarget WdfIoTargetCreate WdfIoTargetOpen WdfIoTargetClose WdfIoTargetCloseForQueryRemove
                 WdfIoTargetStart WdfIoTargetStop WdfIoTargetPurge WdfIoTargetGetState WdfIoTargetGetDevice
-                WdfIoTargetWdmGetTargetDeviceObject WdfIoTargetWdmGetTargetFileObject WdfIoTargetWdmGetTargetFileHandle;
+                WdfIoTargetWdmGetTargetDeviceObject WdfIoTargetWdmGetTargetFileObject WdfIoTargetWdmGetTargetFileHandle
+                WdfIoTargetWdmGetTargetPhysicalDevice;
             format: WdfIoTargetFormatRequestForRead WdfIoTargetFormatRequestForWrite WdfIoTargetFormatRequestForIoctl
                 WdfIoTargetFormatRequestForInternalIoctl WdfIoTargetFormatRequestForInternalIoctlOthers
-                WdfRequestFormatRequestUsingCurrentType;
+                WdfRequestFormatRequestUsingCurrentType WdfRequestWdmFormatUsingStackLocation;
             send: WdfRequestSetCompletionRoutine WdfRequestGetCompletionParams
                 WdfRequestCancelSentRequest WdfRequestSend WdfRequestCreate WdfRequestReuse WdfRequestChangeTarget
                 WdfIoTargetSendReadSynchronously WdfIoTargetSendWriteSynchronously WdfIoTargetSendIoctlSynchronously
@@ -143,7 +153,9 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
             pnp: WdfDeviceInitSetPnpPowerEventCallbacks WdfDeviceInitSetPowerPolicyOwnership WdfFdoInitSetFilter
                 WdfFdoInitWdmGetPhysicalDevice WdfDeviceWdmGetPhysicalDevice WdfDeviceWdmGetAttachedDevice
                 WdfCmResourceListGetCount WdfCmResourceListGetDescriptor WdfDeviceCreateDeviceInterface
-                WdfDeviceSetDeviceInterfaceState WdfDeviceRetrieveDeviceInterfaceString;
+                WdfDeviceSetDeviceInterfaceState WdfDeviceRetrieveDeviceInterfaceString
+                WdfDeviceAddQueryInterface WdfFdoQueryForInterface WdfIoTargetQueryForInterface WdfDeviceGetDeviceState
+                WdfDeviceSetDeviceState WdfDeviceSetFailed WdfDeviceSetPnpCapabilities WdfDeviceSetPowerCapabilities;
         }
     })
 }

@@ -3,12 +3,20 @@
 //! A device enters D0 when it is started, and leaves it for good when it is removed; what comes between is [`power`]'s.
 #![allow(unsafe_code)] // reads the client's structures
 
+mod query;
+mod state;
+
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use parking_lot::Mutex;
 
+pub(super) use self::query::{WdfDeviceAddQueryInterface, WdfFdoQueryForInterface, WdfIoTargetQueryForInterface, ask};
+pub(super) use self::state::{
+    WdfDeviceGetDeviceState, WdfDeviceSetDeviceState, WdfDeviceSetFailed, WdfDeviceSetPnpCapabilities,
+    WdfDeviceSetPowerCapabilities,
+};
 use super::device::{self, Device, DeviceInit};
 use super::object::{self, Attributes, Kind, Object, expect_kind};
 use super::power::{self, Power};
@@ -20,8 +28,9 @@ use crate::nt::io::device as device_object;
 use crate::nt::io::device::{IoAttachDeviceToDeviceStack, IoDetachDevice};
 use crate::nt::io::interface::{IoRegisterDeviceInterface, IoSetDeviceInterfaceState};
 use crate::nt::io::pnp::{
-    IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_QUERY_PNP_DEVICE_STATE, IRP_MN_QUERY_REMOVE_DEVICE,
-    IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE, IRP_MN_START_DEVICE, IRP_MN_SURPRISE_REMOVAL, PNP_DEVICE_FAILED,
+    IRP_MN_CANCEL_REMOVE_DEVICE, IRP_MN_CANCEL_STOP_DEVICE, IRP_MN_QUERY_CAPABILITIES, IRP_MN_QUERY_INTERFACE,
+    IRP_MN_QUERY_PNP_DEVICE_STATE, IRP_MN_QUERY_REMOVE_DEVICE, IRP_MN_QUERY_STOP_DEVICE, IRP_MN_REMOVE_DEVICE,
+    IRP_MN_START_DEVICE, IRP_MN_SURPRISE_REMOVAL,
 };
 use crate::nt::irp::{IofCallDriver, IofCompleteRequest, set_completion_routine};
 use crate::nt::irql::called;
@@ -61,8 +70,10 @@ pub(super) struct Pnp {
     starting: AtomicBool,
     /// What the device's last way into D0 ended with.
     entry: AtomicI32,
-    /// It could not be brought back to D0.
-    failed: AtomicBool,
+    /// What its driver has said of it.
+    said: Mutex<state::Said>,
+    /// What its driver gives others of the stack.
+    given: Mutex<Vec<Arc<query::Given>>>,
     /// Signaled while no way back to D0 is under way that was asked for without waiting.
     settled: Box<KEVENT>,
     interfaces: Mutex<Vec<Interface>>,
@@ -85,6 +96,11 @@ pub(super) struct PnpInit {
 }
 
 impl PnpInit {
+    /// The PDO.
+    pub(super) fn physical(&self) -> *mut DEVICE_OBJECT {
+        self.physical
+    }
+
     /// Puts the device on top of its stack.
     pub(super) fn attach(&self, wdm: *mut DEVICE_OBJECT) -> Pnp {
         let lower = IoAttachDeviceToDeviceStack(device_object(wdm), device_object(self.physical));
@@ -100,7 +116,8 @@ impl PnpInit {
             power: Mutex::new(Power::Off),
             starting: AtomicBool::new(false),
             entry: AtomicI32::new(STATUS_SUCCESS),
-            failed: AtomicBool::new(false),
+            said: Mutex::default(),
+            given: Mutex::default(),
             settled,
             interfaces: Mutex::default(),
             self_managed: AtomicBool::new(false),
@@ -111,6 +128,10 @@ impl PnpInit {
 impl Pnp {
     pub(super) fn lower(&self) -> *mut DEVICE_OBJECT {
         self.lower
+    }
+
+    pub(super) fn is_filter(&self) -> bool {
+        self.filter
     }
 
     /// Whether queues that leave it to the framework are power-managed: those of function devices.
@@ -160,8 +181,9 @@ impl Pnp {
         &self.settled
     }
 
+    /// It could not be brought back to D0.
     pub(super) fn set_failed(&self) {
-        self.failed.store(true, Ordering::Release);
+        self.said.lock().set_failed();
     }
 
     /// Whether the client's I/O of its own has begun.
@@ -288,11 +310,9 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             irp.IoStatus.Status.set(STATUS_SUCCESS);
             pass_on(pnp, irp)
         }
-        IRP_MN_QUERY_PNP_DEVICE_STATE if pnp.failed.load(Ordering::Acquire) => {
-            irp.IoStatus.Information.set(irp.IoStatus.Information.get() | PNP_DEVICE_FAILED);
-            irp.IoStatus.Status.set(STATUS_SUCCESS);
-            pass_on(pnp, irp)
-        }
+        IRP_MN_QUERY_PNP_DEVICE_STATE => state::answer_state(pnp, irp),
+        IRP_MN_QUERY_CAPABILITIES => state::answer_capabilities(pnp, irp),
+        IRP_MN_QUERY_INTERFACE => query::answer(object, pnp, irp),
         IRP_MN_SURPRISE_REMOVAL => {
             wait_until_settled(pnp);
             if let Some(callback) = pnp.callbacks.EvtDeviceSurpriseRemoval {

@@ -114,6 +114,18 @@ impl Queue {
         self.default
     }
 
+    /// Whether requests of a major function can be presented.
+    pub(super) fn takes(&self, major: u8) -> bool {
+        let own = match major {
+            IRP_MJ_READ => self.config.EvtIoRead.is_some(),
+            IRP_MJ_WRITE => self.config.EvtIoWrite.is_some(),
+            IRP_MJ_DEVICE_CONTROL => self.config.EvtIoDeviceControl.is_some(),
+            IRP_MJ_INTERNAL_DEVICE_CONTROL => self.config.EvtIoInternalDeviceControl.is_some(),
+            _ => false,
+        };
+        own || self.config.EvtIoDefault.is_some() || self.dispatching == Dispatching::Manual
+    }
+
     /// Whether the framework completes the request in the driver's place: a transfer of nothing.
     fn skips(&self, request: &Request) -> bool {
         let location = request.irp().current();
@@ -199,12 +211,15 @@ pub(crate) extern "win64" fn WdfIoQueueCreate(
 pub(super) fn deliver_to_default(device: &Arc<Object>, request: &Arc<Object>) {
     let major = expect_kind!(request, Request).irp().current().MajorFunction.get();
     match expect_kind!(device, Device).queue_for(major).and_then(object::try_find) {
-        Some(queue) => {
-            if let Err(status) = insert(&queue, request) {
-                request::complete(request, status, Some(0));
-            }
-        }
+        Some(queue) => deliver(&queue, request),
         None => request::complete(request, STATUS_INVALID_DEVICE_REQUEST, Some(0)),
+    }
+}
+
+/// Puts a new request into a queue, or ends it if that takes none.
+pub(super) fn deliver(queue: &Arc<Object>, request: &Arc<Object>) {
+    if let Err(status) = insert(queue, request) {
+        request::complete(request, status, Some(0));
     }
 }
 

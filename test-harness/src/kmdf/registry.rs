@@ -96,7 +96,7 @@ fn attributes_of(parent: HANDLE, name: &UNICODE_STRING) -> OBJECT_ATTRIBUTES {
 }
 
 /// Makes the WDFKEY of a key that is open.
-fn keep(globals: usize, key: usize, attributes: *const WDF_OBJECT_ATTRIBUTES, out: *mut HANDLE) -> NTSTATUS {
+pub(super) fn keep(globals: usize, key: usize, attributes: *const WDF_OBJECT_ATTRIBUTES, out: *mut HANDLE) -> NTSTATUS {
     let client = client(globals);
     let status = create_into(&client, Kind::Key(key), &Attributes::read(attributes), client.driver(), out);
     if status != STATUS_SUCCESS {

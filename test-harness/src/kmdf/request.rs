@@ -70,6 +70,8 @@ pub(crate) struct Request {
     presented: AtomicBool,
     /// The queue that presented it, or holds it.
     pub(super) queue: AtomicUsize,
+    /// The queue that it goes to when its driver enqueues it, or 0: that of its device.
+    aimed: AtomicUsize,
     cancel: AtomicPtr<()>,
     /// While this is held the packet stays, and the driver does not take back that it may be cancelled.
     kept: Mutex<()>,
@@ -107,6 +109,7 @@ impl Request {
             owner: AtomicU8::new(owner as u8),
             presented: AtomicBool::new(purpose == Purpose::Own),
             queue: AtomicUsize::new(0),
+            aimed: AtomicUsize::new(0),
             cancel: AtomicPtr::default(),
             kept: Mutex::new(()),
             own_mdl: AtomicPtr::default(),
@@ -147,6 +150,16 @@ impl Request {
             violate(Rule::Framework, format!("{}: the request has been completed", current().call.get()));
         }
         irp::at(irp)
+    }
+
+    /// Names the queue that the request goes to when its driver enqueues it.
+    pub(super) fn aim(&self, queue: HANDLE) {
+        self.aimed.store(queue, Ordering::Release);
+    }
+
+    /// The queue that it was aimed at.
+    pub(super) fn aimed_at(&self) -> Option<HANDLE> {
+        Some(self.aimed.load(Ordering::Acquire)).filter(|queue| *queue != 0)
     }
 
     pub(super) fn file_object(&self) -> *mut FILE_OBJECT {

@@ -364,7 +364,8 @@ impl Memory {
         memory
     }
 
-    fn free(&self) {
+    /// What it holds goes.
+    pub(super) fn free(&self) {
         if let Some(list) = mdl::at(self.list.swap(std::ptr::null_mut(), Ordering::AcqRel)) {
             MmUnlockPages(list);
             IoFreeMdl(list);

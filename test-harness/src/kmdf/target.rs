@@ -11,18 +11,22 @@ use parking_lot::Mutex;
 use super::bind::client;
 use super::device::Device;
 use super::object::{self, Attributes, Kind, Object, create_into, expect_kind, named_parent};
-use super::pnp::Pnp;
+use super::pnp;
 use super::types::{HANDLE, Name, WDF_IO_TARGET_OPEN_PARAMS, WDF_OBJECT_ATTRIBUTES};
 use crate::guard::{escape, violate};
 use crate::nt::io::device::IoGetRelatedDeviceObject;
 use crate::nt::io::file_object;
+use crate::nt::io::pnp::{IRP_MN_QUERY_DEVICE_RELATIONS, TARGET_DEVICE_RELATION};
 use crate::nt::io::services::ZwCreateFile;
 use crate::nt::irql::called;
 use crate::nt::object::{ObReferenceObjectByHandle, ObfDereferenceObject, ObfReferenceObject, ZwClose};
-use crate::nt::status::{STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER, STATUS_SUCCESS, nt_success};
+use crate::nt::pool::ExFreePool;
+use crate::nt::status::{
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER, STATUS_SUCCESS, nt_success,
+};
 use crate::nt::types::{
     DEVICE_OBJECT, DISPATCH_LEVEL, FILE_OBJECT, IO_STATUS_BLOCK, KERNEL_MODE, NTSTATUS, OBJ_CASE_INSENSITIVE,
-    OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PASSIVE_LEVEL,
+    OBJ_KERNEL_HANDLE, OBJECT_ATTRIBUTES, PASSIVE_LEVEL, PVOID,
 };
 use crate::simulation::Condvar;
 use crate::thread::kernel;
@@ -43,9 +47,22 @@ pub(super) enum Flow {
 #[derive(Clone, Copy, Default)]
 struct Opened {
     device: usize,
+    /// The PDO of its stack, to which a target that was opened has a reference.
+    physical: usize,
     file: usize,
     /// A kernel handle of the framework's own.
     handle: usize,
+}
+
+impl Opened {
+    fn give_back(self) {
+        for object in [self.physical, self.file].into_iter().filter(|object| *object != 0) {
+            ObfDereferenceObject(object as _);
+        }
+        if self.handle != 0 {
+            ZwClose(self.handle);
+        }
+    }
 }
 
 struct State {
@@ -61,6 +78,8 @@ struct State {
 
 /// A target.
 pub(crate) struct Target {
+    /// Whether the client opens it.
+    is_remote: bool,
     state: Mutex<State>,
     /// A request has come back.
     returned: Condvar,
@@ -83,7 +102,7 @@ pub(super) enum Admission {
 impl Target {
     fn new(flow: Flow, opened: Opened) -> Self {
         let state = State { flow, opened, parameters: None, waiting: VecDeque::new(), sent: Vec::new() };
-        Self { state: Mutex::new(state), returned: Condvar::new() }
+        Self { is_remote: flow == Flow::Closed, state: Mutex::new(state), returned: Condvar::new() }
     }
 
     /// Device and file object of an open target.
@@ -155,18 +174,15 @@ impl Target {
         self.cancel_waiting();
         self.cancel_sent();
         self.wait();
-        let opened = std::mem::take(&mut self.state.lock().opened);
-        if opened.file != 0 {
-            ObfDereferenceObject(opened.file as _);
-        }
-        if opened.handle != 0 {
-            ZwClose(opened.handle);
+        if self.is_remote {
+            let opened = std::mem::take(&mut self.state.lock().opened);
+            opened.give_back();
         }
     }
 
     /// The target is deleted.
     pub(super) fn dispose(&self) {
-        let is_remote = { self.state.lock().opened.file != 0 };
+        let is_remote = self.is_remote && self.state.lock().opened.device != 0;
         self.cancel_waiting();
         self.cancel_sent();
         self.wait();
@@ -180,15 +196,35 @@ fn target_of(object: &Object) -> &Target {
     expect_kind!(object, Target)
 }
 
+/// The PDO of an open target's stack, if it has one.
+pub(super) fn physical(object: &Object) -> Option<*mut DEVICE_OBJECT> {
+    let physical = target_of(object).state.lock().opened.physical;
+    (physical != 0).then_some(physical as *mut DEVICE_OBJECT)
+}
+
+/// The device of an open target.
+pub(super) fn way_of(object: &Object) -> Option<*mut DEVICE_OBJECT> {
+    target_of(object).way().map(|(device, _)| device)
+}
+
+pub(crate) extern "win64" fn WdfIoTargetWdmGetTargetPhysicalDevice(
+    _globals: usize,
+    handle: HANDLE,
+) -> *mut DEVICE_OBJECT {
+    called("WdfIoTargetWdmGetTargetPhysicalDevice", DISPATCH_LEVEL);
+    physical(&object::find(handle)).unwrap_or(ptr::null_mut())
+}
+
 pub(crate) extern "win64" fn WdfDeviceGetIoTarget(_globals: usize, handle: HANDLE) -> HANDLE {
     called("WdfDeviceGetIoTarget", DISPATCH_LEVEL);
     let object = object::find(handle);
     let device: &Device = expect_kind!(object, Device);
     // Made when it is first asked for: the device below a PnP driver's own; control devices have none.
-    let Some(lower) = device.pnp.as_ref().map(Pnp::lower) else { return 0 };
+    let Some(pnp) = &device.pnp else { return 0 };
     let mut known = device.io_target.lock();
     if *known == 0 {
-        let opened = Opened { device: lower as usize, ..Opened::default() };
+        let (lower, physical) = (pnp.lower() as usize, pnp.physical() as usize);
+        let opened = Opened { device: lower, physical, ..Opened::default() };
         let target = Kind::Target(Target::new(Flow::Started, opened));
         if let Ok(target) = object::create(&object.client, target, &Attributes::NONE, handle) {
             *known = target.handle;
@@ -254,8 +290,27 @@ fn open_by_name(asked: &WDF_IO_TARGET_OPEN_PARAMS, units: &[u16]) -> Result<(Ope
         return Err(referenced);
     }
     let device = IoGetRelatedDeviceObject(file_object(file.cast()));
-    let opened = Opened { device: device as usize, file: file as usize, handle: handle.get() };
+    let opened = Opened { device: device as usize, file: file as usize, handle: handle.get(), ..Opened::default() };
     Ok((opened, block.Information.get()))
+}
+
+/// The PDO of a stack, with a reference to it, if the stack's bus tells; 0 if not.
+///
+/// # Errors
+/// STATUS_INSUFFICIENT_RESOURCES.
+fn physical_of(device: *mut DEVICE_OBJECT) -> Result<usize, NTSTATUS> {
+    /// DEVICE_RELATIONS.Objects.
+    const OBJECTS: usize = 8;
+    match pnp::ask(device, IRP_MN_QUERY_DEVICE_RELATIONS, [TARGET_DEVICE_RELATION as usize, 0, 0, 0])? {
+        (STATUS_INSUFFICIENT_RESOURCES, _) => Err(STATUS_INSUFFICIENT_RESOURCES),
+        (status, relations) if nt_success(status) => {
+            // SAFETY: who succeeds gives a DEVICE_RELATIONS of one object; a bad address faults, which the guard reports.
+            let physical = unsafe { ((relations + OBJECTS) as *const usize).read() };
+            ExFreePool(relations as PVOID);
+            Ok(physical)
+        }
+        _ => Ok(0),
+    }
 }
 
 pub(crate) extern "win64" fn WdfIoTargetOpen(
@@ -289,12 +344,20 @@ pub(crate) extern "win64" fn WdfIoTargetOpen(
             if asked.TargetFileObject != 0 {
                 ObfReferenceObject(asked.TargetFileObject as _);
             }
-            Ok((Opened { device: asked.TargetDeviceObject, file: asked.TargetFileObject, handle: 0 }, 0))
+            let (device, file) = (asked.TargetDeviceObject, asked.TargetFileObject);
+            Ok((Opened { device, file, ..Opened::default() }, 0))
         }
         _ => Err(STATUS_INVALID_PARAMETER),
     };
     match opened {
-        Ok((opened, information)) => {
+        Ok((mut opened, information)) => {
+            match physical_of(opened.device as *mut DEVICE_OBJECT) {
+                Ok(physical) => opened.physical = physical,
+                Err(status) => {
+                    opened.give_back();
+                    return status;
+                }
+            }
             let mut state = target.state.lock();
             (state.opened, state.flow, state.parameters) = (opened, Flow::Started, Some((asked, units)));
             drop(state);

@@ -4,7 +4,8 @@
 
 use std::ffi::c_void;
 
-use crate::nt::types::{DRIVER_OBJECT, NTSTATUS, UNICODE_STRING, Zeroed};
+use crate::nt::io::property::DEVPROPKEY;
+use crate::nt::types::{DRIVER_OBJECT, GUID, NTSTATUS, UNICODE_STRING, Zeroed};
 
 /// A framework object's handle: never an address, so that none is taken for one.
 pub(crate) type HANDLE = usize;
@@ -78,6 +79,76 @@ pub(crate) struct WDF_PNPPOWER_EVENT_CALLBACKS {
     pub(crate) EvtDeviceUsageNotification: usize,
     pub(crate) EvtDeviceRelationsQuery: usize,
     pub(crate) EvtDeviceUsageNotificationEx: usize,
+}
+
+/// WDF_TRI_STATE.
+pub(crate) const WdfFalse: u32 = 0;
+pub(crate) const WdfTrue: u32 = 1;
+pub(crate) const WdfUseDefault: u32 = 2;
+
+/// The tri-states Disabled, DontDisplayInUI, Failed, NotDisableable, Removed, ResourcesChanged, AssignedToGuest.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_DEVICE_STATE {
+    pub(crate) Size: u32,
+    pub(crate) States: [u32; 7],
+}
+
+/// The tri-states LockSupported, EjectSupported, Removable, DockDevice, UniqueID, SilentInstall, SurpriseRemovalOK, HardwareDisabled,
+/// NoDisplayInUI, and what the device's address and number are.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_DEVICE_PNP_CAPABILITIES {
+    pub(crate) Size: u32,
+    pub(crate) Can: [u32; 9],
+    pub(crate) Address: u32,
+    pub(crate) UINumber: u32,
+}
+
+/// The tri-states DeviceD1, DeviceD2, WakeFromD0 to WakeFromD3; the device's states by the system's; how slowly it comes back from D1,
+/// D2 and D3.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_DEVICE_POWER_CAPABILITIES {
+    pub(crate) Size: u32,
+    pub(crate) Can: [u32; 6],
+    pub(crate) DeviceState: [u32; 7],
+    pub(crate) DeviceWake: u32,
+    pub(crate) SystemWake: u32,
+    pub(crate) Latency: [u32; 3],
+    pub(crate) IdealDxStateForSx: u32,
+}
+
+/// A property of the unified model.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct WDF_DEVICE_PROPERTY_DATA {
+    pub(crate) Size: u32,
+    pub(crate) PropertyKey: *const DEVPROPKEY,
+    pub(crate) Lcid: u32,
+    pub(crate) Flags: u32,
+}
+
+/// How an interface that drivers give each other begins.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct INTERFACE {
+    pub(crate) Size: u16,
+    pub(crate) Version: u16,
+    pub(crate) Context: *mut c_void,
+    pub(crate) InterfaceReference: Option<extern "win64" fn(*mut c_void)>,
+    pub(crate) InterfaceDereference: Option<extern "win64" fn(*mut c_void)>,
+}
+
+#[repr(C)]
+pub(crate) struct WDF_QUERY_INTERFACE_CONFIG {
+    pub(crate) Size: u32,
+    pub(crate) Interface: *const INTERFACE,
+    pub(crate) InterfaceType: *const GUID,
+    pub(crate) SendQueryToParentStack: u8,
+    pub(crate) EvtDeviceProcessQueryInterfaceRequest:
+        Option<extern "win64" fn(HANDLE, *const GUID, *mut INTERFACE, *mut c_void) -> NTSTATUS>,
+    pub(crate) ImportInterface: u8,
 }
 
 /// WDF_POWER_DEVICE_STATE: the state before the first D0, and after the last.
@@ -326,9 +397,16 @@ mod tests {
             WDF_REQUEST_SEND_OPTIONS: Size Flags Timeout;
             WDF_REQUEST_REUSE_PARAMS: Size Flags Status NewIrp;
             WDF_REQUEST_COMPLETION_PARAMS: Size Type;
+            WDF_DEVICE_STATE: Size;
+            WDF_DEVICE_PNP_CAPABILITIES: Size Address UINumber;
+            WDF_DEVICE_PROPERTY_DATA: Size PropertyKey Lcid Flags;
+            WDF_QUERY_INTERFACE_CONFIG: Size Interface InterfaceType SendQueryToParentStack
+                EvtDeviceProcessQueryInterfaceRequest ImportInterface;
         }
         // Held against the header that C drivers are compiled with by `tests/drivers/kmdf_pnp.c`.
         assert_eq!(size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>(), 144);
         assert_eq!(offset_of!(WDF_PNPPOWER_EVENT_CALLBACKS, EvtDeviceSurpriseRemoval), 96);
+        assert_eq!(size_of::<INTERFACE>(), 32);
+        assert_eq!(size_of::<WDF_DEVICE_POWER_CAPABILITIES>(), 80);
     }
 }

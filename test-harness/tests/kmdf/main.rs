@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod caller_context;
+mod device;
 mod objects;
 mod queues;
 mod runtime;

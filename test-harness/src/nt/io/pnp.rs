@@ -43,8 +43,9 @@ pub(crate) const IRP_MN_CANCEL_REMOVE_DEVICE: u8 = 0x03;
 pub(crate) const IRP_MN_QUERY_STOP_DEVICE: u8 = 0x05;
 pub(crate) const IRP_MN_CANCEL_STOP_DEVICE: u8 = 0x06;
 const IRP_MN_STOP_DEVICE: u8 = 0x04;
-const IRP_MN_QUERY_DEVICE_RELATIONS: u8 = 0x07;
-const IRP_MN_QUERY_CAPABILITIES: u8 = 0x09;
+pub(crate) const IRP_MN_QUERY_DEVICE_RELATIONS: u8 = 0x07;
+pub(crate) const IRP_MN_QUERY_INTERFACE: u8 = 0x08;
+pub(crate) const IRP_MN_QUERY_CAPABILITIES: u8 = 0x09;
 const IRP_MN_FILTER_RESOURCE_REQUIREMENTS: u8 = 0x0d;
 pub(crate) const IRP_MN_QUERY_PNP_DEVICE_STATE: u8 = 0x14;
 pub(crate) const IRP_MN_SURPRISE_REMOVAL: u8 = 0x17;
@@ -53,7 +54,7 @@ pub(crate) const IRP_MN_SURPRISE_REMOVAL: u8 = 0x17;
 const BUS_RELATIONS: u32 = 0;
 const POWER_RELATIONS: u32 = 2;
 const REMOVAL_RELATIONS: u32 = 3;
-const TARGET_DEVICE_RELATION: u32 = 4;
+pub(crate) const TARGET_DEVICE_RELATION: u32 = 4;
 
 /// Of a PNP_DEVICE_STATE.
 pub(crate) const PNP_DEVICE_FAILED: usize = 0x4;
@@ -120,19 +121,19 @@ impl Actions {
 
 /// A DEVICE_CAPABILITIES, version 1.
 #[repr(C)]
-struct DEVICE_CAPABILITIES {
-    Size: u16,
-    Version: u16,
+pub(crate) struct DEVICE_CAPABILITIES {
+    pub(crate) Size: u16,
+    pub(crate) Version: u16,
     /// A bit each, from DeviceD1 on.
-    Flags: u32,
-    Address: u32,
-    UINumber: u32,
+    pub(crate) Flags: u32,
+    pub(crate) Address: u32,
+    pub(crate) UINumber: u32,
     /// The device's state by the system's (SYSTEM_POWER_STATE).
-    DeviceState: [u32; 7],
-    SystemWake: u32,
-    DeviceWake: u32,
+    pub(crate) DeviceState: [u32; 7],
+    pub(crate) SystemWake: u32,
+    pub(crate) DeviceWake: u32,
     /// Units of 100 microseconds, from D1, D2 and D3.
-    Latency: [u32; 3],
+    pub(crate) Latency: [u32; 3],
 }
 
 impl DEVICE_CAPABILITIES {

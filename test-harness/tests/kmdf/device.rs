@@ -1,0 +1,100 @@
+//! What the framework knows of a device: `tests/drivers/kmdf_device.c`, a driver of Plug and Play.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use test_harness::machine::{Process, RootDevice, Unload};
+use test_harness::nt::status::{self, STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS};
+use test_harness::{Driver, Machine};
+
+use crate::{PATIENCE, READ_WRITE};
+
+const DRIVER: &str = "kmdf_device";
+
+fn image() -> &'static PathBuf {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| crate::build(DRIVER))
+}
+
+/// A machine with the driver, started on a device.
+fn started() -> (Machine, Driver, RootDevice) {
+    let machine = Machine::new();
+    let driver = machine.load(image(), DRIVER).unwrap_or_else(|error| panic!("{error:?}: {:?}", machine.violation()));
+    let device = machine.add_device(&driver).unwrap_or_else(|status| panic!("{status:#x}: {:?}", machine.violation()));
+    (machine, driver, device)
+}
+
+/// Has the driver behave: the status that this ended with.
+fn act(machine: &Machine, process: &Process, behaviour: &str) -> i32 {
+    let handle = process.open(r"\\.\Verifier", READ_WRITE).expect("the device opens");
+    let (done, told) = channel();
+    let input: Vec<u8> = behaviour.bytes().chain([0]).collect();
+    let issued = process.control_async(handle, 0x22 << 16 | 1 << 2, input, vec![0; 16], move |(status, ..)| {
+        let _ = done.send(status.status);
+    });
+    issued.expect("the request is issued");
+    let status = told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{behaviour}: {:?}", machine.violation()));
+    process.close(handle).expect("the handle closes");
+    status
+}
+
+fn succeeds(behaviour: &str) {
+    let (machine, driver, device) = started();
+    let process = machine.process();
+    match act(&machine, &process, behaviour) {
+        STATUS_SUCCESS => {}
+        failed if failed.cast_unsigned() >> 16 == 0xE000 => {
+            panic!("{behaviour}: the check in line {} fails", failed & 0xffff)
+        }
+        failed => panic!("{behaviour}: {}", status::name(failed)),
+    }
+    drop(process);
+    assert_eq!(machine.remove_device(&driver, device), Ok(()), "{behaviour}: {:?}", machine.violation());
+    assert_eq!(machine.unload(&driver), Ok(Unload::Done), "{behaviour}: {:?}", machine.violation());
+}
+
+#[test]
+fn it_is_as_its_documentation_says() {
+    let source = std::fs::read_to_string(crate::source(DRIVER)).expect("the driver's source");
+    let rows: Vec<_> =
+        source.lines().filter_map(|line| line.trim().strip_prefix("ROW_OF(")?.strip_suffix("),")).collect();
+    assert!(!rows.is_empty());
+    rows.into_iter().for_each(succeeds);
+}
+
+#[test]
+fn a_control_device_hears_of_the_shutdown_early_and_late() {
+    let (machine, driver, device) = started();
+    machine.shut_down().expect("the machine runs");
+    let told = machine.debug_output().concat();
+    assert_eq!(told.lines().collect::<Vec<_>>(), ["shutdown of it"; 2]);
+    assert_eq!(machine.remove_device(&driver, device), Ok(()), "{:?}", machine.violation());
+    machine.shut_down().expect("the machine runs");
+    let told = machine.debug_output().concat();
+    assert_eq!(told.lines().last(), Some("device cleanup"));
+    assert_eq!(machine.unload(&driver), Ok(Unload::Done), "{:?}", machine.violation());
+}
+
+#[test]
+fn a_device_that_has_failed_is_removed() {
+    let (machine, driver, device) = started();
+    let process = machine.process();
+    assert_eq!(act(&machine, &process, "fail_the_device"), STATUS_SUCCESS, "{:?}", machine.violation());
+    let begun = Instant::now();
+    while !machine.debug_output().concat().contains("device cleanup") {
+        assert!(begun.elapsed() < PATIENCE && !machine.is_stopped(), "{:?}", machine.violation());
+        std::thread::yield_now();
+    }
+    drop(process);
+    let removed = loop {
+        match machine.unload(&driver) {
+            Ok(unloaded) => break unloaded,
+            Err(_) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            Err(status) => panic!("{status:#x}: {:?}", machine.violation()),
+        }
+    };
+    assert_eq!(removed, Unload::Done);
+    assert_eq!(machine.remove_device(&driver, device), Err(STATUS_NO_SUCH_DEVICE));
+}
