@@ -388,7 +388,7 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
             return status;
         }
     };
-    expect_kind!(object, Device).finish_creation();
+    expect_kind!(object, Device).finish_creation(object.handle);
     // SAFETY: the extension was asked for with this size.
     unsafe { device_object(wdm).DeviceExtension.get().cast::<HANDLE>().write(object.handle) };
     // SAFETY: the client's variable, read above.

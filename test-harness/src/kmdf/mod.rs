@@ -155,7 +155,10 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
                 WdfCmResourceListGetCount WdfCmResourceListGetDescriptor WdfDeviceCreateDeviceInterface
                 WdfDeviceSetDeviceInterfaceState WdfDeviceRetrieveDeviceInterfaceString
                 WdfDeviceAddQueryInterface WdfFdoQueryForInterface WdfIoTargetQueryForInterface WdfDeviceGetDeviceState
-                WdfDeviceSetDeviceState WdfDeviceSetFailed WdfDeviceSetPnpCapabilities WdfDeviceSetPowerCapabilities;
+                WdfDeviceSetDeviceState WdfDeviceSetFailed WdfDeviceSetPnpCapabilities WdfDeviceSetPowerCapabilities
+                WdfDeviceInitSetPowerPolicyEventCallbacks;
+            power: WdfDeviceAssignS0IdleSettings WdfDeviceAssignSxWakeSettings WdfDeviceStopIdleNoTrack
+                WdfDeviceStopIdleActual WdfDeviceResumeIdleNoTrack WdfDeviceResumeIdleActual;
         }
     })
 }

@@ -19,9 +19,12 @@ pub(super) use self::state::{
 };
 use super::device::{self, Device, DeviceInit};
 use super::object::{self, Attributes, Kind, Object, expect_kind};
-use super::power::{self, Power};
+use super::power::{self, Idle, Power};
 use super::queue::Stop;
-use super::types::{DriverObject, HANDLE, PFN_DEVICE_STATUS, WDF_PNPPOWER_EVENT_CALLBACKS, WdfPowerDeviceD3Final};
+use super::types::{
+    DriverObject, HANDLE, PFN_DEVICE_STATUS, WDF_PNPPOWER_EVENT_CALLBACKS, WDF_POWER_POLICY_EVENT_CALLBACKS,
+    WdfPowerDeviceD3Final,
+};
 use crate::guard::{callout, violate};
 use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
 use crate::nt::io::device as device_object;
@@ -44,9 +47,6 @@ use crate::nt::types::{
     PASSIVE_LEVEL, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, UNICODE_STRING, Zeroed,
 };
 use crate::violation::Rule;
-
-/// EVENT_TYPE.
-const NOTIFICATION_EVENT: u32 = 0;
 
 /// An interface of the device: its class, reference string and link, and whether the client wants it enabled while the device works.
 struct Interface {
@@ -74,8 +74,10 @@ pub(super) struct Pnp {
     said: Mutex<state::Said>,
     /// What its driver gives others of the stack.
     given: Mutex<Vec<Arc<query::Given>>>,
-    /// Signaled while no way back to D0 is under way that was asked for without waiting.
-    settled: Box<KEVENT>,
+    /// Who needs it to be in D0.
+    idle: Idle,
+    /// It has been asked whether it may be removed or stopped, for which it is in D0.
+    held: AtomicBool,
     interfaces: Mutex<Vec<Interface>>,
     /// EvtDeviceSelfManagedIoInit has been called.
     self_managed: AtomicBool,
@@ -104,8 +106,6 @@ impl PnpInit {
     /// Puts the device on top of its stack.
     pub(super) fn attach(&self, wdm: *mut DEVICE_OBJECT) -> Pnp {
         let lower = IoAttachDeviceToDeviceStack(device_object(wdm), device_object(self.physical));
-        let settled = Box::new(KEVENT::zeroed());
-        KeInitializeEvent(&settled, NOTIFICATION_EVENT, 1);
         Pnp {
             physical: self.physical,
             own: wdm,
@@ -118,7 +118,8 @@ impl PnpInit {
             entry: AtomicI32::new(STATUS_SUCCESS),
             said: Mutex::default(),
             given: Mutex::default(),
-            settled,
+            idle: Idle::new(),
+            held: AtomicBool::new(false),
             interfaces: Mutex::default(),
             self_managed: AtomicBool::new(false),
         }
@@ -177,8 +178,23 @@ impl Pnp {
         self.entry.store(status, Ordering::Release);
     }
 
-    pub(super) fn settled(&self) -> &KEVENT {
-        &self.settled
+    pub(super) fn idle(&self) -> &Idle {
+        &self.idle
+    }
+
+    /// Has the device in D0 until it is let go.
+    fn hold(&self) -> Result<(), NTSTATUS> {
+        if self.owns_policy && !self.held.load(Ordering::Acquire) {
+            self.idle.hold(self)?;
+            self.held.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn let_go(&self) {
+        if self.held.swap(false, Ordering::AcqRel) {
+            self.idle.dereference();
+        }
     }
 
     /// It could not be brought back to D0.
@@ -240,7 +256,7 @@ fn pnp_of(object: &Object) -> Option<&Pnp> {
 }
 
 /// The device's own part, or the violation that it is a control device.
-fn expect_pnp<'a>(object: &'a Object, call: &str) -> &'a Pnp {
+pub(super) fn expect_pnp<'a>(object: &'a Object, call: &str) -> &'a Pnp {
     let device: &Device = expect_kind!(object, Device);
     match &device.pnp {
         Some(pnp) => pnp,
@@ -302,11 +318,12 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             complete(irp, status)
         }
         IRP_MN_QUERY_REMOVE_DEVICE => {
-            wait_until_settled(pnp);
+            pnp.idle.wait_until_settled();
             query(object, pnp, irp, "EvtDeviceQueryRemove", pnp.callbacks.EvtDeviceQueryRemove)
         }
         IRP_MN_QUERY_STOP_DEVICE => query(object, pnp, irp, "EvtDeviceQueryStop", pnp.callbacks.EvtDeviceQueryStop),
         IRP_MN_CANCEL_REMOVE_DEVICE | IRP_MN_CANCEL_STOP_DEVICE => {
+            pnp.let_go();
             irp.IoStatus.Status.set(STATUS_SUCCESS);
             pass_on(pnp, irp)
         }
@@ -314,7 +331,7 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
         IRP_MN_QUERY_CAPABILITIES => state::answer_capabilities(pnp, irp),
         IRP_MN_QUERY_INTERFACE => query::answer(object, pnp, irp),
         IRP_MN_SURPRISE_REMOVAL => {
-            wait_until_settled(pnp);
+            pnp.idle.end();
             if let Some(callback) = pnp.callbacks.EvtDeviceSurpriseRemoval {
                 callout("EvtDeviceSurpriseRemoval", || callback(object.handle));
             }
@@ -323,7 +340,7 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             pass_on(pnp, irp)
         }
         IRP_MN_REMOVE_DEVICE => {
-            wait_until_settled(pnp);
+            pnp.idle.end();
             stop(object, pnp);
             for (name, callback) in [
                 ("EvtDeviceSelfManagedIoFlush", pnp.callbacks.EvtDeviceSelfManagedIoFlush),
@@ -344,12 +361,7 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
     }
 }
 
-/// A device that is on its way back to D0 arrives before anything else is done with it.
-fn wait_until_settled(pnp: &Pnp) {
-    KeWaitForSingleObject(&pnp.settled.Header, 0, 0, 0, None);
-}
-
-/// A question whether the device may go, which the client may deny.
+/// A question whether the device may go, which the client may deny. It is in D0 for that.
 fn query(
     object: &Arc<Object>,
     pnp: &Pnp,
@@ -357,8 +369,12 @@ fn query(
     name: &'static str,
     callback: Option<PFN_DEVICE_STATUS>,
 ) -> NTSTATUS {
+    if let Err(status) = pnp.hold() {
+        return complete(irp, status);
+    }
     let status = callback.map_or(STATUS_SUCCESS, |callback| callout(name, || callback(object.handle)));
     if !nt_success(status) {
+        pnp.let_go();
         return complete(irp, status);
     }
     irp.IoStatus.Status.set(STATUS_SUCCESS);
@@ -381,6 +397,7 @@ fn start(object: &Arc<Object>, pnp: &Pnp) -> NTSTATUS {
         }
     }
     pnp.starting.store(true, Ordering::Release);
+    pnp.idle.begin();
     let entered = if pnp.owns_policy {
         let requested = power::request(pnp, POWER_DEVICE_D0);
         if nt_success(requested) { pnp.entry.load(Ordering::Acquire) } else { requested }
@@ -389,9 +406,11 @@ fn start(object: &Arc<Object>, pnp: &Pnp) -> NTSTATUS {
     };
     pnp.starting.store(false, Ordering::Release);
     if !nt_success(entered) {
+        pnp.idle.end();
         release_hardware(object, pnp);
         return entered;
     }
+    pnp.idle.started();
     enable_interfaces(pnp, true);
     STATUS_SUCCESS
 }
@@ -445,6 +464,31 @@ pub(crate) extern "win64" fn WdfDeviceInitSetPnpPowerEventCallbacks(
         violate(Rule::Framework, format!("WDF_PNPPOWER_EVENT_CALLBACKS.Size is {}, not 144", callbacks.Size));
     }
     with_init(pointer, "WdfDeviceInitSetPnpPowerEventCallbacks", |pnp| pnp.callbacks = Some(callbacks));
+}
+
+/// The callbacks are for devices that wake up, which no root device does.
+pub(crate) extern "win64" fn WdfDeviceInitSetPowerPolicyEventCallbacks(
+    _globals: usize,
+    pointer: *mut DeviceInit,
+    callbacks: *const WDF_POWER_POLICY_EVENT_CALLBACKS,
+) {
+    called("WdfDeviceInitSetPowerPolicyEventCallbacks", DISPATCH_LEVEL);
+    /// How large the structure was up to KMDF 1.5, without the last callback.
+    const FORMER_SIZE: usize = 56;
+    with_init(pointer, "WdfDeviceInitSetPowerPolicyEventCallbacks", |_| {});
+    // SAFETY: the structure begins with its size; a bad pointer faults, which the guard reports.
+    let size = unsafe { callbacks.cast::<u32>().read() } as usize;
+    if size == FORMER_SIZE {
+        return;
+    }
+    if size != size_of::<WDF_POWER_POLICY_EVENT_CALLBACKS>() {
+        violate(Rule::Framework, format!("WDF_POWER_POLICY_EVENT_CALLBACKS.Size is {size}, not 64"));
+    }
+    // SAFETY: the client's structure, which has all callbacks.
+    let callbacks = unsafe { &*callbacks };
+    if callbacks.FromSx[0] != 0 && callbacks.EvtDeviceArmWakeFromSxWithReason != 0 {
+        violate(Rule::Framework, "WDF_POWER_POLICY_EVENT_CALLBACKS: there are two callbacks to arm the device for Sx");
+    }
 }
 
 /// The owner asks for the device's state that belongs to the system's.

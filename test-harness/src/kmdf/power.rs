@@ -4,15 +4,22 @@
 //! it sleeps. Callbacks come in the order of the documentation's page "PnP and Power Management Callback Sequences".
 #![allow(unsafe_code)] // finds the device of a completed power IRP again
 
+mod idle;
+
 use std::ptr;
 use std::sync::Arc;
+
+pub(super) use self::idle::{
+    Idle, WdfDeviceAssignS0IdleSettings, WdfDeviceAssignSxWakeSettings, WdfDeviceResumeIdleActual,
+    WdfDeviceResumeIdleNoTrack, WdfDeviceStopIdleActual, WdfDeviceStopIdleNoTrack,
+};
 
 use super::object::Object;
 use super::pnp::{Pnp, complete, pass_and_wait, pass_on};
 use super::queue::{self, Stop};
-use super::types::{WdfPowerDeviceD3, WdfPowerDeviceD3Final};
+use super::types::WdfPowerDeviceD3Final;
 use crate::guard::callout;
-use crate::nt::dispatcher::{KeClearEvent, KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
+use crate::nt::dispatcher::{KeInitializeEvent, KeSetEvent, KeWaitForSingleObject};
 use crate::nt::io::pnp::IoInvalidateDeviceState;
 use crate::nt::power::{
     DEVICE_POWER_STATE, IRP_MN_QUERY_POWER, IRP_MN_SET_POWER, POWER_DEVICE_D0, POWER_DEVICE_D3, POWER_SYSTEM_WORKING,
@@ -28,8 +35,8 @@ pub(super) enum Power {
     Off,
     /// Started: its hardware is prepared, and it works.
     D0,
-    /// Started, and asleep.
-    D3,
+    /// Started, and in a lower state: DEVICE_POWER_STATE, which is what WDF_POWER_DEVICE_STATE calls it.
+    Dx(u32),
 }
 
 /// IRP_MJ_POWER of a device. What the framework has no part in goes on.
@@ -40,7 +47,7 @@ pub(super) fn dispatch(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             let asked = PowerParameters::of(location);
             match (asked.kind == DEVICE_POWER_STATE, asked.state) {
                 (true, POWER_DEVICE_D0) => device_up(object, pnp, irp),
-                (true, _) => device_down(object, pnp, irp),
+                (true, state) => device_down(object, pnp, irp, state),
                 (false, POWER_SYSTEM_WORKING) => system_up(pnp, irp),
                 (false, _) => system_down(pnp, irp),
             }
@@ -61,7 +68,7 @@ fn device_up(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
             Power::D0 => STATUS_SUCCESS,
             Power::Off if !pnp.is_starting() => STATUS_SUCCESS,
             Power::Off => enter_d0(object, pnp, WdfPowerDeviceD3Final),
-            Power::D3 => enter_d0(object, pnp, WdfPowerDeviceD3),
+            Power::Dx(state) => enter_d0(object, pnp, state),
         };
         pnp.note_entry(entered);
         PoSetPowerState(pnp.own(), DEVICE_POWER_STATE, POWER_DEVICE_D0);
@@ -75,11 +82,11 @@ fn device_up(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
 }
 
 /// The lower drivers take the device out of D0 last.
-fn device_down(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
+fn device_down(object: &Arc<Object>, pnp: &Pnp, irp: &IRP, state: u32) -> NTSTATUS {
     if pnp.power() == Power::D0 {
-        PoSetPowerState(pnp.own(), DEVICE_POWER_STATE, POWER_DEVICE_D3);
-        leave_d0(object, pnp, WdfPowerDeviceD3, Stop::Suspend);
-        pnp.set_power(Power::D3);
+        PoSetPowerState(pnp.own(), DEVICE_POWER_STATE, state);
+        leave_d0(object, pnp, state, Stop::Suspend);
+        pnp.set_power(Power::Dx(state));
     }
     irp.IoStatus.Status.set(STATUS_SUCCESS);
     pass_on(pnp, irp)
@@ -87,14 +94,8 @@ fn device_down(object: &Arc<Object>, pnp: &Pnp, irp: &IRP) -> NTSTATUS {
 
 /// The system goes on at once, while the device comes back.
 fn system_up(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
-    if pnp.owns_policy() && pnp.power() == Power::D3 {
-        KeClearEvent(pnp.settled());
-        let context = ptr::from_ref(pnp.settled()).cast_mut().cast();
-        let asked =
-            PoRequestPowerIrp(pnp.physical(), IRP_MN_SET_POWER, POWER_DEVICE_D0, Some(requested), context, None);
-        if asked != STATUS_PENDING {
-            KeSetEvent(pnp.settled(), 0, 0);
-        }
+    if pnp.owns_policy() && matches!(pnp.power(), Power::Dx(_)) {
+        pnp.idle().resume(pnp);
     }
     irp.IoStatus.Status.set(STATUS_SUCCESS);
     pass_on(pnp, irp)
@@ -103,7 +104,11 @@ fn system_up(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
 /// The system goes to sleep when the device does.
 fn system_down(pnp: &Pnp, irp: &IRP) -> NTSTATUS {
     if pnp.owns_policy() && pnp.power() != Power::Off {
-        request(pnp, POWER_DEVICE_D3);
+        pnp.idle().pause();
+        if pnp.power() == Power::D0 {
+            request(pnp, POWER_DEVICE_D3);
+        }
+        pnp.idle().fell();
     }
     irp.IoStatus.Status.set(STATUS_SUCCESS);
     pass_on(pnp, irp)
@@ -116,7 +121,7 @@ extern "win64" fn requested(
     context: PVOID,
     _status: *const IO_STATUS_BLOCK,
 ) {
-    // SAFETY: `request` waits for the event in its frame, and the removal of a device for the one that is the device's.
+    // SAFETY: `request` waits for the event, which lies in its frame.
     KeSetEvent(unsafe { &*context.cast::<KEVENT>() }, 0, 0);
 }
 

@@ -67,6 +67,8 @@ struct State {
     kept: BTreeSet<HANDLE>,
     /// Called once when nothing is presented (any more): a stop, purge or drain with a callback.
     idle: Option<(PFN_IO_DEFAULT, HANDLE)>,
+    /// It has requests, for which its device is to be in D0.
+    needs_power: bool,
 }
 
 impl State {
@@ -188,6 +190,7 @@ pub(crate) extern "win64" fn WdfIoQueueCreate(
             presented: 0,
             kept: BTreeSet::new(),
             idle: None,
+            needs_power: false,
         }),
         became_idle: Condvar::new(),
     };
@@ -245,6 +248,7 @@ fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
         data.queue.store(object.handle, Ordering::Release);
         let was_empty = state.waiting.is_empty();
         let waits = state.wait(request, data, VecDeque::push_back);
+        claim(object, queue, &mut state);
         ready = state.ready.filter(|_| was_empty && waits && state.flow.dispatches && state.powered);
         waits
     };
@@ -257,6 +261,34 @@ fn insert(object: &Arc<Object>, request: &Arc<Object>) -> Result<(), NTSTATUS> {
     }
     pump(object);
     Ok(())
+}
+
+/// Does something with the power of the device that a power-managed queue is of.
+fn with_power(object: &Object, queue: &Queue, act: impl FnOnce(&Pnp)) {
+    if queue.power_managed
+        && let Some(device) = object::try_find(object.parent)
+        && let Kind::Device(device) = &device.kind
+        && let Some(pnp) = device.pnp.as_ref().filter(|pnp| pnp.owns_policy())
+    {
+        act(pnp);
+    }
+}
+
+/// The queue needs its device while it has requests. Under its lock, as is [`rest`].
+fn claim(object: &Object, queue: &Queue, state: &mut State) {
+    if !state.needs_power && (state.presented != 0 || !state.waiting.is_empty()) {
+        with_power(object, queue, |pnp| state.needs_power = pnp.idle().reference(pnp).is_ok());
+    }
+}
+
+/// The queue may have no more requests.
+fn rest(object: &Object, queue: &Queue, state: &mut State) {
+    if state.needs_power && state.presented == 0 && state.waiting.is_empty() {
+        state.needs_power = false;
+        with_power(object, queue, |pnp| {
+            pnp.idle().dereference();
+        });
+    }
 }
 
 /// Takes the next request out that may be presented, and that is not being cancelled.
@@ -353,6 +385,7 @@ pub(super) fn power_up(device: &Arc<Object>) {
         let kept = {
             let mut state = queue.state.lock();
             state.powered = true;
+            claim(&object, queue, &mut state);
             std::mem::take(&mut state.kept)
         };
         for request in kept {
@@ -473,6 +506,7 @@ fn left(queue: &Queue, object: &Arc<Object>) {
 fn tell_if_idle(queue: &Queue, object: &Arc<Object>) {
     let idle = {
         let mut state = queue.state.lock();
+        rest(object, queue, &mut state);
         if !state.is_idle() {
             return;
         }

@@ -119,6 +119,41 @@ pub(crate) struct WDF_DEVICE_POWER_CAPABILITIES {
     pub(crate) IdealDxStateForSx: u32,
 }
 
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS {
+    pub(crate) Size: u32,
+    pub(crate) IdleCaps: u32,
+    pub(crate) DxState: u32,
+    pub(crate) IdleTimeout: u32,
+    pub(crate) UserControlOfIdleSettings: u32,
+    pub(crate) Enabled: u32,
+    pub(crate) PowerUpIdleDeviceOnSystemWake: u32,
+    pub(crate) IdleTimeoutType: u32,
+    pub(crate) ExcludeD3Cold: u32,
+}
+
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS {
+    pub(crate) Size: u32,
+    pub(crate) DxState: u32,
+    pub(crate) UserControlOfWakeSettings: u32,
+    pub(crate) Enabled: u32,
+    pub(crate) ArmForWakeIfChildrenAreArmedForWake: u8,
+    pub(crate) IndicateChildWakeOnParentWake: u8,
+}
+
+/// Callbacks around waking up: from S0 and from Sx each to arm the device, to disarm it, and when it has woken; and to arm it for Sx
+/// with the reason.
+#[repr(C)]
+pub(crate) struct WDF_POWER_POLICY_EVENT_CALLBACKS {
+    pub(crate) Size: u32,
+    pub(crate) FromS0: [usize; 3],
+    pub(crate) FromSx: [usize; 3],
+    pub(crate) EvtDeviceArmWakeFromSxWithReason: usize,
+}
+
 /// A property of the unified model.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -153,7 +188,6 @@ pub(crate) struct WDF_QUERY_INTERFACE_CONFIG {
 
 /// WDF_POWER_DEVICE_STATE: the state before the first D0, and after the last.
 pub(crate) const WdfPowerDeviceD3Final: u32 = 5;
-pub(crate) const WdfPowerDeviceD3: u32 = 4;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -406,6 +440,10 @@ mod tests {
         // Held against the header that C drivers are compiled with by `tests/drivers/kmdf_pnp.c`.
         assert_eq!(size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>(), 144);
         assert_eq!(offset_of!(WDF_PNPPOWER_EVENT_CALLBACKS, EvtDeviceSurpriseRemoval), 96);
+        // By `tests/drivers/kmdf_device.c`.
+        assert_eq!(size_of::<WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS>(), 36);
+        assert_eq!(size_of::<WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS>(), 20);
+        assert_eq!(size_of::<WDF_POWER_POLICY_EVENT_CALLBACKS>(), 64);
         assert_eq!(size_of::<INTERFACE>(), 32);
         assert_eq!(size_of::<WDF_DEVICE_POWER_CAPABILITIES>(), 80);
     }

@@ -19,6 +19,49 @@ struct _WDF_DEVICE_POWER_CAPABILITIES {
 C_ASSERT(sizeof(struct _WDF_DEVICE_POWER_CAPABILITIES) == 80);
 C_ASSERT(sizeof(INTERFACE) == 32);
 
+struct _WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS {
+    ULONG Size;
+    int IdleCaps; /* WDF_POWER_POLICY_S0_IDLE_CAPABILITIES */
+    DEVICE_POWER_STATE DxState;
+    ULONG IdleTimeout;
+    int UserControlOfIdleSettings; /* WDF_POWER_POLICY_S0_IDLE_USER_CONTROL */
+    WDF_TRI_STATE Enabled;
+    WDF_TRI_STATE PowerUpIdleDeviceOnSystemWake;
+    int IdleTimeoutType;
+    WDF_TRI_STATE ExcludeD3Cold;
+};
+C_ASSERT(sizeof(struct _WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS) == 36);
+enum { CANNOT_WAKE = 1, CAN_WAKE = 2, NO_USER_CONTROL = 1 };
+
+struct _WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS {
+    ULONG Size;
+    DEVICE_POWER_STATE DxState;
+    int UserControlOfWakeSettings; /* WDF_POWER_POLICY_SX_WAKE_USER_CONTROL */
+    WDF_TRI_STATE Enabled;
+    BOOLEAN ArmForWakeIfChildrenAreArmedForWake;
+    BOOLEAN IndicateChildWakeOnParentWake;
+};
+C_ASSERT(sizeof(struct _WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS) == 20);
+
+typedef NTSTATUS(NTAPI *PFN_POLICY)(WDFDEVICE Device);
+
+struct _WDF_POWER_POLICY_EVENT_CALLBACKS {
+    ULONG Size;
+    PFN_POLICY EvtDeviceArmWakeFromS0, EvtDeviceDisarmWakeFromS0, EvtDeviceWakeFromS0Triggered;
+    PFN_POLICY EvtDeviceArmWakeFromSx, EvtDeviceDisarmWakeFromSx, EvtDeviceWakeFromSxTriggered;
+    PVOID EvtDeviceArmWakeFromSxWithReason;
+};
+C_ASSERT(sizeof(struct _WDF_POWER_POLICY_EVENT_CALLBACKS) == 64);
+
+typedef NTSTATUS(NTAPI *PFN_POWER)(WDFDEVICE Device, int State);
+
+struct _WDF_PNPPOWER_EVENT_CALLBACKS {
+    ULONG Size;
+    PFN_POWER EvtDeviceD0Entry, EvtDeviceD0EntryPostInterruptsEnabled, EvtDeviceD0Exit;
+    PVOID Others[14];
+};
+C_ASSERT(sizeof(struct _WDF_PNPPOWER_EVENT_CALLBACKS) == 144);
+
 #define WDF(Name, Type, ...) (((PFN_##Type)WdfFunctions[Name##TableIndex])(WdfDriverGlobals, ##__VA_ARGS__))
 
 /* Which check failed, by its line, in a status that is an error. */
@@ -499,8 +542,25 @@ static NTSTATUS NTAPI EvtPreprocessPnp(WDFDEVICE Seen, PIRP Irp) {
     return Answer(Irp, STATUS_DEVICE_NOT_READY, 0);
 }
 
+static BOOLEAN SameName(const char *Left, const char *Right) {
+    while (*Left != 0 && *Left == *Right)
+        Left++, Right++;
+    return *Left == *Right;
+}
+
+static NTSTATUS StopIdle(BOOLEAN Wait) {
+    return WDF(WdfDeviceStopIdleActual, WDFDEVICESTOPIDLEACTUAL, Device, Wait, NULL, __LINE__, __FILE__);
+}
+
 static VOID NTAPI EvtIoInCallerContext(WDFDEVICE Seen, WDFREQUEST Request) {
+    const char *Name;
     InCallerContext++;
+    /* A queue that waits for the device to be in D0 cannot wait for that. */
+    if (NT_SUCCESS(WDF(WdfRequestRetrieveInputBuffer, WDFREQUESTRETRIEVEINPUTBUFFER, Request, 1, (PVOID *)&Name, NULL)) &&
+        SameName(Name, "stop_idle")) {
+        Complete(Request, StopIdle(TRUE), 0);
+        return;
+    }
     if (!NT_SUCCESS(WDF(WdfDeviceEnqueueRequest, WDFDEVICEENQUEUEREQUEST, Seen, Request)))
         Complete(Request, STATUS_UNSUCCESSFUL, 0);
 }
@@ -565,6 +625,113 @@ BEHAVIOUR(a_request_is_formatted_with_a_location) {
     return STATUS_SUCCESS;
 }
 
+/* Power. */
+
+static BOOLEAN Speaks;
+static NTSTATUS StoppedBefore;
+
+static NTSTATUS NTAPI D0Entry(WDFDEVICE Seen, int State) {
+    UNREFERENCED_PARAMETER(Seen);
+    if (Speaks)
+        DbgPrint("D0 entry from %d\n", State);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS NTAPI D0Exit(WDFDEVICE Seen, int State) {
+    UNREFERENCED_PARAMETER(Seen);
+    if (Speaks)
+        DbgPrint("D0 exit to %d\n", State);
+    return STATUS_SUCCESS;
+}
+
+static NTSTATUS NTAPI NeverArmed(WDFDEVICE Seen) {
+    UNREFERENCED_PARAMETER(Seen);
+    DbgPrint("armed\n");
+    return STATUS_SUCCESS;
+}
+
+static WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS IdleAfter(ULONG Milliseconds) {
+    WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS Settings = {.Size = sizeof(Settings), .IdleCaps = CANNOT_WAKE,
+        .DxState = PowerDeviceMaximum, .IdleTimeout = Milliseconds, .UserControlOfIdleSettings = NO_USER_CONTROL,
+        .Enabled = WdfTrue, .PowerUpIdleDeviceOnSystemWake = WdfUseDefault, .ExcludeD3Cold = WdfUseDefault};
+    return Settings;
+}
+
+static NTSTATUS Assign(const WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS *Settings) {
+    return WDF(WdfDeviceAssignS0IdleSettings, WDFDEVICEASSIGNS0IDLESETTINGS, Device,
+        (PWDF_DEVICE_POWER_POLICY_IDLE_SETTINGS)Settings);
+}
+
+static VOID ResumeIdle(VOID) {
+    WDF(WdfDeviceResumeIdleActual, WDFDEVICERESUMEIDLEACTUAL, Device, NULL, __LINE__, __FILE__);
+}
+
+BEHAVIOUR(a_root_device_idles_but_wakes_nobody) {
+    WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS Settings = IdleAfter(0);
+    WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS Wake = {
+        .Size = sizeof(Wake), .DxState = PowerDeviceMaximum, .UserControlOfWakeSettings = NO_USER_CONTROL, .Enabled = WdfTrue};
+    CHECK(Assign(&Settings) == STATUS_SUCCESS);
+    Settings.IdleCaps = CAN_WAKE;
+    CHECK(Assign(&Settings) == STATUS_POWER_STATE_INVALID);
+    Settings.DxState = PowerDeviceD2;
+    CHECK(Assign(&Settings) == STATUS_POWER_STATE_INVALID);
+    Settings.PowerUpIdleDeviceOnSystemWake = WdfTrue;
+    CHECK(Assign(&Settings) == STATUS_INVALID_PARAMETER);
+    Settings = IdleAfter(0);
+    Settings.DxState = PowerDeviceD0;
+    CHECK(Assign(&Settings) == STATUS_INVALID_PARAMETER);
+    Settings = IdleAfter(0);
+    Settings.UserControlOfIdleSettings = 0;
+    CHECK(Assign(&Settings) == STATUS_INVALID_PARAMETER);
+    Settings = IdleAfter(0);
+    Settings.IdleTimeoutType = 3;
+    CHECK(Assign(&Settings) == STATUS_INVALID_PARAMETER);
+    Settings.Size--;
+    CHECK(Assign(&Settings) == STATUS_INFO_LENGTH_MISMATCH);
+    /* Those of KMDF 1.7, and of 1.9. */
+    Settings.Size = FIELD_OFFSET(WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS, PowerUpIdleDeviceOnSystemWake);
+    CHECK(Assign(&Settings) == STATUS_SUCCESS);
+    Settings.Size = FIELD_OFFSET(WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS, IdleTimeoutType);
+    CHECK(Assign(&Settings) == STATUS_SUCCESS);
+    CHECK(WDF(WdfDeviceAssignSxWakeSettings, WDFDEVICEASSIGNSXWAKESETTINGS, Device, &Wake) == STATUS_POWER_STATE_INVALID);
+    Wake.DxState = PowerDeviceD1;
+    CHECK(WDF(WdfDeviceAssignSxWakeSettings, WDFDEVICEASSIGNSXWAKESETTINGS, Device, &Wake) == STATUS_POWER_STATE_INVALID);
+    Wake.Enabled = 3;
+    CHECK(WDF(WdfDeviceAssignSxWakeSettings, WDFDEVICEASSIGNSXWAKESETTINGS, Device, &Wake) == STATUS_INVALID_PARAMETER);
+    Wake.Size--;
+    CHECK(WDF(WdfDeviceAssignSxWakeSettings, WDFDEVICEASSIGNSXWAKESETTINGS, Device, &Wake) == STATUS_INFO_LENGTH_MISMATCH);
+    CHECK(StoppedBefore == STATUS_POWER_STATE_INVALID);
+    CHECK(StopIdle(FALSE) == STATUS_SUCCESS && StopIdle(TRUE) == STATUS_SUCCESS);
+    CHECK(WDF(WdfDeviceStopIdleNoTrack, WDFDEVICESTOPIDLENOTRACK, Device, FALSE) == STATUS_SUCCESS);
+    WDF(WdfDeviceResumeIdleNoTrack, WDFDEVICERESUMEIDLENOTRACK, Device);
+    ResumeIdle();
+    ResumeIdle();
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(idle_soon) {
+    WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS Settings = IdleAfter(1);
+    Speaks = TRUE;
+    return Assign(&Settings);
+}
+
+BEHAVIOUR(idle_soon_and_rise_with_the_system) {
+    WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS Settings = IdleAfter(1);
+    Settings.PowerUpIdleDeviceOnSystemWake = WdfTrue;
+    return Assign(&Settings);
+}
+
+BEHAVIOUR(idle_no_more) {
+    WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS Settings = IdleAfter(1);
+    Settings.Enabled = WdfFalse;
+    return Assign(&Settings);
+}
+
+BEHAVIOUR(resume_idle) {
+    ResumeIdle();
+    return STATUS_SUCCESS;
+}
+
 /* It is removed when its last handle is closed. */
 BEHAVIOUR(fail_the_device) {
     WDF(WdfDeviceSetFailed, WDFDEVICESETFAILED, Device, WdfDeviceFailedNoRestart);
@@ -591,15 +758,14 @@ static const ROW Rows[] = {
     ROW_OF(packets_come_by_the_driver_before_the_framework),
     ROW_OF(a_packet_goes_to_the_queue_that_the_driver_chooses),
     ROW_OF(a_request_is_formatted_with_a_location),
+    ROW_OF(a_root_device_idles_but_wakes_nobody),
+    {"idle_soon", idle_soon},
+    {"idle_soon_and_rise_with_the_system", idle_soon_and_rise_with_the_system},
+    {"idle_no_more", idle_no_more},
+    {"resume_idle", resume_idle},
     {"fail_the_device", fail_the_device},
     {NULL, NULL},
 };
-
-static BOOLEAN SameName(const char *Left, const char *Right) {
-    while (*Left != 0 && *Left == *Right)
-        Left++, Right++;
-    return *Left == *Right;
-}
 
 static VOID NTAPI EvtIoDeviceControl(WDFQUEUE Queue, WDFREQUEST Request, size_t Output, size_t Input, ULONG Code) {
     const ROW *Row = Rows;
@@ -658,6 +824,11 @@ static NTSTATUS Preprocess(PWDFDEVICE_INIT Init, PFN_WDFDEVICE_WDM_IRP_PREPROCES
 
 static NTSTATUS SetUp(PWDFDEVICE_INIT Init) {
     UCHAR Minors[] = {IRP_MN_SET_LOCK};
+    WDF_PNPPOWER_EVENT_CALLBACKS Callbacks = {.Size = sizeof(Callbacks), .EvtDeviceD0Entry = D0Entry, .EvtDeviceD0Exit = D0Exit};
+    WDF_POWER_POLICY_EVENT_CALLBACKS Policy = {
+        .Size = sizeof(Policy), .EvtDeviceArmWakeFromS0 = NeverArmed, .EvtDeviceArmWakeFromSx = NeverArmed};
+    WDF(WdfDeviceInitSetPnpPowerEventCallbacks, WDFDEVICEINITSETPNPPOWEREVENTCALLBACKS, Init, &Callbacks);
+    WDF(WdfDeviceInitSetPowerPolicyEventCallbacks, WDFDEVICEINITSETPOWERPOLICYEVENTCALLBACKS, Init, &Policy);
     CHECK(NT_SUCCESS(Preprocess(Init, EvtPreprocessRead, IRP_MJ_READ, NULL, 0)));
     CHECK(NT_SUCCESS(Preprocess(Init, EvtPreprocessWrite, IRP_MJ_WRITE, NULL, 0)));
     CHECK(NT_SUCCESS(Preprocess(Init, EvtPreprocessInternal, IRP_MJ_INTERNAL_DEVICE_CONTROL, NULL, 0)));
@@ -694,6 +865,7 @@ static NTSTATUS NTAPI EvtDriverDeviceAdd(WDFDRIVER Driver_, PWDFDEVICE_INIT Init
     Status = WDF(WdfDeviceCreate, WDFDEVICECREATE, &Init, &Attributes, &Device);
     if (!NT_SUCCESS(Status))
         return Status;
+    StoppedBefore = StopIdle(FALSE);
     Status = NewControlDevice();
     if (NT_SUCCESS(Status))
         Status = WDF(WdfDeviceCreateSymbolicLink, WDFDEVICECREATESYMBOLICLINK, Device, &Link);

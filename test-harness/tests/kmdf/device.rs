@@ -98,3 +98,63 @@ fn a_device_that_has_failed_is_removed() {
     assert_eq!(removed, Unload::Done);
     assert_eq!(machine.remove_device(&driver, device), Err(STATUS_NO_SUCH_DEVICE));
 }
+
+/// What the driver has said since it was asked last, when it has said so many lines.
+fn said(machine: &Machine, before: &mut usize, count: usize) -> Vec<String> {
+    let begun = Instant::now();
+    loop {
+        let output = machine.debug_output().concat();
+        let lines: Vec<_> = output.lines().skip(*before).map(str::to_owned).collect();
+        if lines.len() >= count {
+            *before += lines.len();
+            return lines;
+        }
+        assert!(begun.elapsed() < PATIENCE && !machine.is_stopped(), "{lines:?} {:?}", machine.violation());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_device_that_nobody_needs_leaves_d0_and_comes_back_when_it_is_needed() {
+    let (machine, driver, device) = started();
+    let process = machine.process();
+    let mut heard = 0;
+    assert_eq!(act(&machine, &process, "idle_soon"), STATUS_SUCCESS);
+    assert_eq!(said(&machine, &mut heard, 1), ["D0 exit to 4"]);
+    assert_eq!(act(&machine, &process, "stop_idle"), STATUS_SUCCESS);
+    assert_eq!(said(&machine, &mut heard, 1), ["D0 entry from 4"]);
+    assert_eq!(act(&machine, &process, "resume_idle"), STATUS_SUCCESS);
+    assert_eq!(said(&machine, &mut heard, 1), ["D0 exit to 4"]);
+    // The system sleeps and wakes: the device is left where it is.
+    machine.sleep().expect("the machine sleeps");
+    machine.wake().expect("the machine wakes");
+    assert_eq!(act(&machine, &process, "idle_soon_and_rise_with_the_system"), STATUS_SUCCESS);
+    assert_eq!(said(&machine, &mut heard, 2), ["D0 entry from 4", "D0 exit to 4"]);
+    machine.sleep().expect("the machine sleeps");
+    machine.wake().expect("the machine wakes");
+    assert_eq!(said(&machine, &mut heard, 2), ["D0 entry from 4", "D0 exit to 4"]);
+    // It is asked in D0 whether it may be removed.
+    drop(process);
+    assert_eq!(machine.remove_device(&driver, device), Ok(()), "{:?}", machine.violation());
+    assert_eq!(said(&machine, &mut heard, 3), ["D0 entry from 4", "D0 exit to 5", "device cleanup"]);
+    assert_eq!(machine.unload(&driver), Ok(Unload::Done), "{:?}", machine.violation());
+}
+
+#[test]
+fn a_device_does_not_idle_any_more_when_its_driver_says_so_and_sleeps_with_the_system() {
+    let (machine, driver, device) = started();
+    let process = machine.process();
+    let mut heard = 0;
+    assert_eq!(act(&machine, &process, "idle_soon"), STATUS_SUCCESS);
+    assert_eq!(said(&machine, &mut heard, 1), ["D0 exit to 4"]);
+    assert_eq!(act(&machine, &process, "idle_no_more"), STATUS_SUCCESS);
+    assert_eq!(said(&machine, &mut heard, 1), ["D0 entry from 4"]);
+    machine.sleep().expect("the machine sleeps");
+    assert_eq!(said(&machine, &mut heard, 1), ["D0 exit to 4"]);
+    machine.wake().expect("the machine wakes");
+    assert_eq!(said(&machine, &mut heard, 1), ["D0 entry from 4"]);
+    drop(process);
+    assert_eq!(machine.unplug_device(&driver, device), Ok(()), "{:?}", machine.violation());
+    assert_eq!(said(&machine, &mut heard, 2), ["D0 exit to 5", "device cleanup"]);
+    assert_eq!(machine.unload(&driver), Ok(Unload::Done), "{:?}", machine.violation());
+}

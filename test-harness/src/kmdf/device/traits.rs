@@ -28,7 +28,10 @@ pub(super) struct Shutdown {
 
 impl Device {
     /// What is left to do of a new device when it has all that its driver wants.
-    pub(super) fn finish_creation(&self) {
+    pub(super) fn finish_creation(&self, own: HANDLE) {
+        if let Some(pnp) = &self.pnp {
+            pnp.idle().bind(own);
+        }
         let wdm = device_object(self.wdm);
         if !self.preprocess.is_empty() {
             // The client has a completion routine of its own, for which it needs a location.
