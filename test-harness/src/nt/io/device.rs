@@ -197,6 +197,8 @@ fn remove(kernel: &Kernel, address: *mut DEVICE_OBJECT) {
 
 /// A file object of the device has gone.
 pub(super) fn release(kernel: &Kernel, address: *mut DEVICE_OBJECT) {
+    // With the file object the stack may go.
+    let pdo = super::pnp::pdo_of(kernel, address);
     if device(address).ReferenceCount.fetch_sub(1, Ordering::AcqRel) != 1 {
         return;
     }
@@ -204,7 +206,9 @@ pub(super) fn release(kernel: &Kernel, address: *mut DEVICE_OBJECT) {
     if deleted {
         remove(kernel, address);
     }
-    super::pnp::closed(kernel, address);
+    if let Some(pdo) = pdo {
+        super::pnp::closed(kernel, pdo);
+    }
     super::driver::retry_unload(kernel);
 }
 

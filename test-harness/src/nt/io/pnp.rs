@@ -373,7 +373,7 @@ pub(crate) fn remove_device(kernel: &Kernel, driver: usize, pdo: usize) -> Resul
         query_relations(kernel, pdo, REMOVAL_RELATIONS)?;
         // Those who want to be asked close the device.
         notification::query_remove(kernel, pdo)?;
-        if device(pdo).ReferenceCount.load(Ordering::Acquire) != 0 {
+        if is_open(pdo) {
             notification::remove_cancelled(kernel, pdo);
             return Err(STATUS_DEVICE_BUSY);
         }
@@ -413,18 +413,29 @@ fn surprise_remove(kernel: &Kernel, pdo: *mut DEVICE_OBJECT) -> Result<(), NTSTA
         violate(Rule::Io, format!("IRP_MN_SURPRISE_REMOVAL ended with {}, and must succeed", name(status)));
     }
     notification::remove_complete(kernel, pdo);
-    if device(pdo).ReferenceCount.load(Ordering::Acquire) == 0 { remove(kernel, pdo) } else { Ok(()) }
+    if is_open(pdo) { Ok(()) } else { remove(kernel, pdo) }
 }
 
-/// A device is open no more: if it went without notice, the rest of it goes now.
-pub(super) fn closed(kernel: &Kernel, object: *mut DEVICE_OBJECT) {
-    let pdo = object as usize;
+/// Whether a device of a stack is open, by whatever name.
+fn is_open(pdo: *mut DEVICE_OBJECT) -> bool {
+    let mut next = pdo;
+    while !next.is_null() {
+        if device(next).ReferenceCount.load(Ordering::Acquire) != 0 {
+            return true;
+        }
+        next = device(next).AttachedDevice.get();
+    }
+    false
+}
+
+/// A device is open no more: if its stack went without notice, the rest of that goes now.
+pub(super) fn closed(kernel: &Kernel, pdo: usize) {
     if phase(kernel, pdo) == Some(Phase::SurpriseRemoved) {
         let owner = current().kernel.clone();
         owner.workers.queue(&owner, move || {
             let kernel = &current().kernel;
             kernel.io.pnp.run(kernel, || {
-                if phase(kernel, pdo) == Some(Phase::SurpriseRemoved) {
+                if phase(kernel, pdo) == Some(Phase::SurpriseRemoved) && !is_open(pdo as *mut DEVICE_OBJECT) {
                     // Without memory for the packet it stays, as a device does that refuses to go.
                     let _ = remove(kernel, pdo as *mut DEVICE_OBJECT);
                 }
