@@ -12,6 +12,7 @@ use super::types::{
 };
 use crate::guard::{escape, violate};
 use crate::image::{Sealed, Thunks};
+use crate::nt::registry::Value;
 use crate::nt::runtime::missing_import;
 use crate::nt::status::STATUS_INVALID_PARAMETER;
 use crate::nt::strings::text;
@@ -36,6 +37,8 @@ pub(crate) struct Client {
     pub(crate) registry_path: String,
     /// The same, as the client gets it.
     pub(super) registry_units: Vec<u16>,
+    /// DbgBreakOnError of the driver's Parameters\Wdf key.
+    pub(super) breaks_on_errors: bool,
     pub(crate) config: Mutex<Option<WDF_DRIVER_CONFIG>>,
 }
 
@@ -110,6 +113,12 @@ fn table() -> *const usize {
     table.as_ptr()
 }
 
+/// Whether the driver's key asks for break points.
+fn breaks_on_errors(registry_path: &str) -> bool {
+    let asked = kernel().registry.get(&format!(r"{registry_path}\Parameters\Wdf"), "DbgBreakOnError");
+    matches!(asked, Some(Value::Number(value)) if value != 0)
+}
+
 /// Gives a client the function table and globals of its own.
 pub(crate) fn register_client(
     driver: DriverObject,
@@ -134,6 +143,7 @@ pub(crate) fn register_client(
         driver: AtomicUsize::new(0),
         driver_object: driver,
         registry_units: registry_path.encode_utf16().chain([0]).collect(),
+        breaks_on_errors: breaks_on_errors(&registry_path),
         registry_path,
         config: Mutex::new(None),
     });

@@ -13,6 +13,7 @@ use super::types::{
 };
 use crate::guard::{callout, escape, violate};
 use crate::nt::irql::called;
+use crate::nt::runtime::KeBugCheckEx;
 use crate::nt::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use crate::nt::types::{DISPATCH_LEVEL, HIGH_LEVEL, IRP_MJ_MAXIMUM_FUNCTION, NTSTATUS, PASSIVE_LEVEL, UNICODE_STRING};
 use crate::simulation;
@@ -132,6 +133,26 @@ pub(super) fn delete(client: &Arc<Client>, driver: &Arc<Object>) {
             escape();
         }
     }
+}
+
+/// A break point where the driver's key asks for it; nobody debugs the machine.
+pub(crate) extern "win64" fn WdfVerifierDbgBreakPoint(globals: usize) {
+    called("WdfVerifierDbgBreakPoint", HIGH_LEVEL);
+    if client(globals).breaks_on_errors {
+        violate(Rule::BugCheck, "WdfVerifierDbgBreakPoint: a break point, and no debugger");
+    }
+}
+
+pub(crate) extern "win64" fn WdfVerifierKeBugCheck(
+    _globals: usize,
+    code: u32,
+    first: usize,
+    second: usize,
+    third: usize,
+    fourth: usize,
+) {
+    called("WdfVerifierKeBugCheck", HIGH_LEVEL);
+    KeBugCheckEx(code, first, second, third, fourth);
 }
 
 pub(crate) extern "win64" fn WdfDriverWdmGetDriverObject(globals: usize, _driver: HANDLE) -> DriverObject {

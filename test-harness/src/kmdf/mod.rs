@@ -93,7 +93,8 @@ pub(crate) fn functions() -> &'static [(&'static str, usize)] {
     FUNCTIONS.get_or_init(|| {
         table! {
             driver: WdfDriverCreate WdfDriverWdmGetDriverObject WdfWdmDriverGetWdfDriverHandle
-                WdfDriverRetrieveVersionString WdfDriverIsVersionAvailable WdfDriverGetRegistryPath;
+                WdfDriverRetrieveVersionString WdfDriverIsVersionAvailable WdfDriverGetRegistryPath
+                WdfVerifierDbgBreakPoint WdfVerifierKeBugCheck;
             registry: WdfDriverOpenParametersRegistryKey WdfRegistryOpenKey WdfRegistryCreateKey WdfRegistryClose
                 WdfRegistryWdmGetHandle WdfRegistryRemoveKey WdfRegistryRemoveValue WdfRegistryQueryValue
                 WdfRegistryQueryMemory WdfRegistryQueryMultiString WdfRegistryQueryUnicodeString WdfRegistryQueryString

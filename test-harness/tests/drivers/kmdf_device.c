@@ -732,6 +732,30 @@ BEHAVIOUR(resume_idle) {
     return STATUS_SUCCESS;
 }
 
+/* It takes effect when the driver is loaded again. */
+BEHAVIOUR(break_on_errors) {
+    UNICODE_STRING Wdf = RTL_CONSTANT_STRING(L"Wdf"), Name = RTL_CONSTANT_STRING(L"DbgBreakOnError");
+    WDFKEY Parameters, Key;
+    CHECK(NT_SUCCESS(WDF(WdfDriverOpenParametersRegistryKey, WDFDRIVEROPENPARAMETERSREGISTRYKEY, Driver, KEY_ALL_ACCESS,
+        NULL, &Parameters)));
+    CHECK(NT_SUCCESS(WDF(WdfRegistryCreateKey, WDFREGISTRYCREATEKEY, Parameters, &Wdf, KEY_ALL_ACCESS,
+        REG_OPTION_NON_VOLATILE, NULL, NULL, &Key)));
+    CHECK(NT_SUCCESS(WDF(WdfRegistryAssignULong, WDFREGISTRYASSIGNULONG, Key, &Name, 1)));
+    WDF(WdfRegistryClose, WDFREGISTRYCLOSE, Key);
+    WDF(WdfRegistryClose, WDFREGISTRYCLOSE, Parameters);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(hit_a_break_point) {
+    WDF(WdfVerifierDbgBreakPoint, WDFVERIFIERDBGBREAKPOINT);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(crash) {
+    WDF(WdfVerifierKeBugCheck, WDFVERIFIERKEBUGCHECK, 0xE2, 1, 2, 3, 4);
+    return STATUS_SUCCESS;
+}
+
 /* It is removed when its last handle is closed. */
 BEHAVIOUR(fail_the_device) {
     WDF(WdfDeviceSetFailed, WDFDEVICESETFAILED, Device, WdfDeviceFailedNoRestart);
@@ -759,6 +783,9 @@ static const ROW Rows[] = {
     ROW_OF(a_packet_goes_to_the_queue_that_the_driver_chooses),
     ROW_OF(a_request_is_formatted_with_a_location),
     ROW_OF(a_root_device_idles_but_wakes_nobody),
+    ROW_OF(hit_a_break_point),
+    {"break_on_errors", break_on_errors},
+    {"crash", crash},
     {"idle_soon", idle_soon},
     {"idle_soon_and_rise_with_the_system", idle_soon_and_rise_with_the_system},
     {"idle_no_more", idle_no_more},

@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use test_harness::machine::{Process, RootDevice, Unload};
-use test_harness::nt::status::{self, STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS};
-use test_harness::{Driver, Machine};
+use test_harness::nt::status::{self, STATUS_DEVICE_BUSY, STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS};
+use test_harness::{Driver, Machine, Rule};
 
 use crate::{PATIENCE, READ_WRITE};
 
@@ -36,7 +36,7 @@ fn act(machine: &Machine, process: &Process, behaviour: &str) -> i32 {
     });
     issued.expect("the request is issued");
     let status = told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{behaviour}: {:?}", machine.violation()));
-    process.close(handle).expect("the handle closes");
+    process.close(handle).unwrap_or_else(|status| panic!("{behaviour}: {status:#x}: {:?}", machine.violation()));
     status
 }
 
@@ -50,6 +50,9 @@ fn succeeds(behaviour: &str) {
         }
         failed => panic!("{behaviour}: {}", status::name(failed)),
     }
+    // It is open by a name that is its own, not that of its stack.
+    process.open(r"\\.\Verifier", READ_WRITE).expect("the device opens");
+    assert_eq!(machine.remove_device(&driver, device), Err(STATUS_DEVICE_BUSY));
     drop(process);
     assert_eq!(machine.remove_device(&driver, device), Ok(()), "{behaviour}: {:?}", machine.violation());
     assert_eq!(machine.unload(&driver), Ok(Unload::Done), "{behaviour}: {:?}", machine.violation());
@@ -157,4 +160,37 @@ fn a_device_does_not_idle_any_more_when_its_driver_says_so_and_sleeps_with_the_s
     assert_eq!(machine.unplug_device(&driver, device), Ok(()), "{:?}", machine.violation());
     assert_eq!(said(&machine, &mut heard, 2), ["D0 exit to 5", "device cleanup"]);
     assert_eq!(machine.unload(&driver), Ok(Unload::Done), "{:?}", machine.violation());
+}
+
+/// Has the driver do what ends the machine: the rule that it breaks.
+fn breaks(machine: &Machine, behaviour: &str) -> Rule {
+    let process = machine.process();
+    let handle = process.open(r"\\.\Verifier", READ_WRITE).expect("the device opens");
+    let input: Vec<u8> = behaviour.bytes().chain([0]).collect();
+    process.control(handle, 0x22 << 16 | 1 << 2, &input, 8).expect_err("the machine stops");
+    machine.violation().expect("a rule is broken").rule
+}
+
+#[test]
+fn a_break_point_needs_a_debugger_where_the_drivers_key_asks_for_it() {
+    // Microsoft's framework calls the kernel's break point, which is not there.
+    let machine = Machine::builder().kmdf(None).build();
+    let driver = machine.load(image(), DRIVER).expect("the driver loads");
+    let device = machine.add_device(&driver).expect("the device starts");
+    let process = machine.process();
+    assert_eq!(act(&machine, &process, "break_on_errors"), STATUS_SUCCESS);
+    drop(process);
+    machine.remove_device(&driver, device).expect("the device goes");
+    assert_eq!(machine.unload(&driver), Ok(Unload::Done));
+    let driver = machine.load(image(), DRIVER).expect("the driver loads again");
+    machine.add_device(&driver).expect("the device starts");
+    assert_eq!(breaks(&machine, "hit_a_break_point"), Rule::BugCheck);
+}
+
+#[test]
+fn a_bug_check_by_way_of_the_framework_is_one() {
+    let (machine, ..) = started();
+    assert_eq!(breaks(&machine, "crash"), Rule::BugCheck);
+    let text = machine.violation().expect("a rule is broken").text;
+    assert!(text.contains("0x000000E2 (0x1, 0x2, 0x3, 0x4)"), "{text}");
 }
