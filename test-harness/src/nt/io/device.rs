@@ -154,9 +154,6 @@ pub(crate) extern "win64" fn IoDeleteDevice(object: &DEVICE_OBJECT) {
     let current = called("IoDeleteDevice", APC_LEVEL);
     let kernel = &current.kernel;
     let address = ptr::from_ref(object).cast_mut();
-    if !object.AttachedDevice.get().is_null() {
-        violate(Rule::Io, "IoDeleteDevice while another device is attached to it");
-    }
     let known = {
         let mut state = kernel.io.state.lock();
         match state.devices.get_mut(&(address as usize)) {
@@ -174,9 +171,19 @@ pub(crate) extern "win64" fn IoDeleteDevice(object: &DEVICE_OBJECT) {
         violate(Rule::Io, "IoDeleteDevice of a device that does not exist, or has been deleted");
     }
     super::shutdown::forget(kernel, object);
-    if object.ReferenceCount.load(Ordering::Acquire) == 0 {
-        remove(kernel, address);
+    remove_if_unused(kernel, object);
+}
+
+/// A deleted device goes when nobody has it open, and none is attached to it: those above it hear of its removal later than it does.
+fn remove_if_unused(kernel: &Kernel, object: &DEVICE_OBJECT) {
+    if object.ReferenceCount.load(Ordering::Acquire) == 0 && object.AttachedDevice.get().is_null() {
+        remove(kernel, ptr::from_ref(object).cast_mut());
     }
+}
+
+fn is_deleted(kernel: &Kernel, object: &DEVICE_OBJECT) -> bool {
+    let address = ptr::from_ref(object) as usize;
+    kernel.io.state.lock().devices.get(&address).is_some_and(|record| record.delete_pending)
 }
 
 /// Takes a deleted, unused device out of its driver's list, and drops the I/O manager's reference.
@@ -202,9 +209,8 @@ pub(super) fn release(kernel: &Kernel, address: *mut DEVICE_OBJECT) {
     if device(address).ReferenceCount.fetch_sub(1, Ordering::AcqRel) != 1 {
         return;
     }
-    let deleted = kernel.io.state.lock().devices.get(&(address as usize)).is_some_and(|record| record.delete_pending);
-    if deleted {
-        remove(kernel, address);
+    if is_deleted(kernel, device(address)) {
+        remove_if_unused(kernel, device(address));
     }
     if let Some(pdo) = pdo {
         super::pnp::closed(kernel, pdo);
@@ -304,8 +310,11 @@ pub(crate) extern "win64" fn IoAttachDeviceToDeviceStack(
 }
 
 pub(crate) extern "win64" fn IoDetachDevice(target: &DEVICE_OBJECT) {
-    called("IoDetachDevice", PASSIVE_LEVEL);
+    let kernel = &called("IoDetachDevice", PASSIVE_LEVEL).kernel;
     target.AttachedDevice.set(ptr::null_mut());
+    if is_deleted(kernel, target) {
+        remove_if_unused(kernel, target);
+    }
 }
 
 /// Targets of all links that name no device any more.
