@@ -35,8 +35,9 @@ use super::pnp::{self, Pnp, PnpInit};
 use super::presentation::{Scope, under};
 use super::request::{self, Owner, Purpose};
 use super::types::{
-    HANDLE, WDF_FILEOBJECT_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfFileObjectCanBeOptional, WdfFileObjectNotRequired,
-    WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2, WdfSynchronizationScopeNone,
+    HANDLE, WDF_FILEOBJECT_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfFalse, WdfFileObjectCanBeOptional,
+    WdfFileObjectNotRequired, WdfFileObjectWdfCanUseFsContext, WdfFileObjectWdfCanUseFsContext2,
+    WdfSynchronizationScopeNone, WdfTrue, WdfUseDefault,
 };
 use crate::guard::{callout, violate};
 use crate::nt::io::device::{
@@ -107,6 +108,8 @@ pub(crate) struct Device {
     links: Mutex<Vec<String>>,
     /// The target below it, or 0.
     pub(super) io_target: Mutex<HANDLE>,
+    /// Whether opens and closes that the driver does not handle are those of the next lower device.
+    forwards_files: bool,
     /// None of a control device.
     pub(super) pnp: Option<Pnp>,
 }
@@ -375,6 +378,7 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
         dispatching: Mutex::default(),
         links: Mutex::default(),
         io_target: Mutex::new(0),
+        forwards_files: asked.forwards_files(),
         pnp: asked.pnp.as_ref().map(|pnp| pnp.attach(wdm)),
     };
     let lower = device.pnp.as_ref().map(Pnp::lower);
@@ -389,6 +393,9 @@ pub(crate) extern "win64" fn WdfDeviceCreate(
         }
     };
     expect_kind!(object, Device).finish_creation(object.handle);
+    if let Some(pnp) = &asked.pnp {
+        pnp.note(object.handle);
+    }
     // SAFETY: the extension was asked for with this size.
     unsafe { device_object(wdm).DeviceExtension.get().cast::<HANDLE>().write(object.handle) };
     // SAFETY: the client's variable, read above.
@@ -464,7 +471,46 @@ pub(crate) extern "win64" fn WdfFileObjectGetFileName(_globals: usize, handle: H
     if wdm.is_null() { ptr::null() } else { &raw const crate::nt::io::file_object(wdm).FileName }
 }
 
+impl DeviceInit {
+    /// AutoForwardCleanupClose, which a filter has unless its driver says otherwise.
+    fn forwards_files(&self) -> bool {
+        let asked = self.file_config.map_or(WdfUseDefault, |config| config.AutoForwardCleanupClose);
+        match (&self.pnp, asked) {
+            (None, _) | (Some(_), WdfFalse) => false,
+            (Some(_), WdfTrue) => true,
+            (Some(pnp), _) => pnp.is_filter(),
+        }
+    }
+}
+
 impl Device {
+    /// The stack in which opens and closes go on.
+    fn forwarding(&self) -> Option<&Pnp> {
+        self.pnp.as_ref().filter(|_| self.forwards_files)
+    }
+
+    /// The stack in which requests of a major function go on: a filter has no queue for them.
+    fn filtering(&self, major: u8) -> Option<&Pnp> {
+        let pnp = self.pnp.as_ref().filter(|pnp| pnp.is_filter())?;
+        let default = *self.default_queue.lock();
+        let taken = match self.queue_for(major) {
+            None => false,
+            Some(queue) if Some(queue) == default => {
+                object::try_find(queue).is_some_and(|queue| expect_kind!(queue, Queue).takes(major))
+            }
+            Some(_) => true,
+        };
+        (!taken).then_some(pnp)
+    }
+
+    /// What the framework does with the end of a file's use when the driver has heard of it.
+    fn end(&self, irp: &IRP) -> NTSTATUS {
+        match self.forwarding() {
+            Some(pnp) => pnp::pass_on(pnp, irp),
+            None => complete(irp, STATUS_SUCCESS),
+        }
+    }
+
     /// The device object goes, with its links.
     pub(super) fn dispose(&self) {
         for link in std::mem::take(&mut *self.links.lock()) {
@@ -496,7 +542,7 @@ impl Device {
             WdfFileObjectWdfCanUseFsContext2 => object::try_find(file_object.FsContext2.get() as usize),
             _ => {
                 let framework = kernel().extension::<super::Framework>();
-                let handle = framework.files.lock().get(&(file as usize)).copied();
+                let handle = framework.files.lock().get(&(self.wdm as usize, file as usize)).copied();
                 handle.and_then(object::try_find)
             }
         }
@@ -507,7 +553,8 @@ impl Device {
             WdfFileObjectWdfCanUseFsContext => file_object(file).FsContext.set(handle as _),
             WdfFileObjectWdfCanUseFsContext2 => file_object(file).FsContext2.set(handle as _),
             _ => {
-                kernel().extension::<super::Framework>().files.lock().insert(file as usize, handle);
+                let key = (self.wdm as usize, file as usize);
+                kernel().extension::<super::Framework>().files.lock().insert(key, handle);
             }
         }
     }
@@ -515,7 +562,7 @@ impl Device {
     /// The WDFFILEOBJECT is deleted: its open has failed, or it is closed.
     fn end_file(&self, file: &Arc<Object>, wdm: *mut FILE_OBJECT) {
         self.attach_file(wdm, 0);
-        kernel().extension::<super::Framework>().files.lock().remove(&(wdm as usize));
+        kernel().extension::<super::Framework>().files.lock().remove(&(self.wdm as usize, wdm as usize));
         object::delete(file);
     }
 
@@ -569,7 +616,7 @@ fn dispatch_now(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
                 file_callback(object, "EvtFileCleanup", || callback(file.handle));
             }
             super::queue::flush_file(object, file);
-            complete(irp, STATUS_SUCCESS)
+            device.end(irp)
         }
         IRP_MJ_CLOSE => {
             if let Some(open) = device.file(file) {
@@ -578,12 +625,13 @@ fn dispatch_now(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
                 }
                 device.end_file(&open, file);
             }
-            complete(irp, STATUS_SUCCESS)
+            device.end(irp)
         }
         IRP_MJ_SHUTDOWN => traits::shut_down(object, device, irp),
         major if is_transfer(major) => transfer(object, device, irp),
         _ => match &device.pnp {
             Some(pnp) if is_of_pnp(irp) => pnp::dispatch(object, pnp, irp),
+            Some(pnp) if pnp.is_filter() => pnp::pass_on(pnp, irp),
             Some(_) | None => complete(irp, STATUS_INVALID_DEVICE_REQUEST),
         },
     }
@@ -618,7 +666,7 @@ fn is_of_pnp(irp: &IRP) -> bool {
 
 fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJECT) -> NTSTATUS {
     if device.file_class() == WdfFileObjectNotRequired {
-        return complete(irp, STATUS_SUCCESS);
+        return device.end(irp);
     }
     let made = object::create(&object.client, Kind::File(File { wdm: file }), &device.file_attributes, object.handle);
     let opened = match made {
@@ -627,7 +675,10 @@ fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJE
     };
     device.attach_file(file, opened.handle);
     let Some(callback) = device.file_config.and_then(|config| config.EvtDeviceFileCreate) else {
-        return complete(irp, STATUS_SUCCESS);
+        let Some(pnp) = device.forwarding() else { return complete(irp, STATUS_SUCCESS) };
+        let status = pnp::pass_and_wait(pnp, irp);
+        device.create_completed(file, status);
+        return complete(irp, status);
     };
     irp.mark_pending();
     match request::create(object, irp, Purpose::Create) {
@@ -643,6 +694,11 @@ fn create(object: &Arc<Object>, device: &Device, irp: &IRP, file: *mut FILE_OBJE
 }
 
 fn transfer(object: &Arc<Object>, device: &Device, irp: &IRP) -> NTSTATUS {
+    if device.in_caller_context.is_none()
+        && let Some(pnp) = device.filtering(irp.current().MajorFunction.get())
+    {
+        return pnp::pass_on(pnp, irp);
+    }
     irp.mark_pending();
     within_critical_region(|| match request::create(object, irp, Purpose::Io) {
         Err(status) => {
@@ -694,6 +750,12 @@ pub(crate) extern "win64" fn WdfDeviceEnqueueRequest(_globals: usize, handle: HA
     }
     let request_data: &request::Request = expect_kind!(request, Request);
     let major = request_data.irp().current().MajorFunction.get();
+    if request_data.aimed_at().is_none()
+        && let Some(pnp) = device.filtering(major)
+    {
+        request::hand_on(&request, pnp.lower());
+        return STATUS_SUCCESS;
+    }
     match request_data.aimed_at().or_else(|| device.queue_for(major)).and_then(object::try_find) {
         Some(queue) => super::queue::enqueue(&queue, &request),
         None => STATUS_INVALID_DEVICE_REQUEST,

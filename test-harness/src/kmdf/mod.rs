@@ -43,8 +43,8 @@ pub(crate) struct Framework {
     clients: Mutex<HashMap<usize, Arc<bind::Client>>>,
     /// WDFDEVICE_INITs that are neither freed nor taken.
     inits: Mutex<HashSet<usize>>,
-    /// WDFFILEOBJECTs of devices whose files' contexts are not the framework's to use.
-    files: Mutex<HashMap<usize, usize>>,
+    /// WDFFILEOBJECTs by their device and file objects, of devices whose files' contexts are not the framework's to use.
+    files: Mutex<HashMap<(usize, usize), usize>>,
     /// Requests whose IRPs are completed, or about to be, and that are not destroyed yet.
     completing: AtomicUsize,
 }

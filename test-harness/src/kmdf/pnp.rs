@@ -8,7 +8,7 @@ mod state;
 
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -43,8 +43,9 @@ use crate::nt::status::{
 };
 use crate::nt::strings::{RtlFreeUnicodeString, text};
 use crate::nt::types::{
-    DEVICE_OBJECT, DISPATCH_LEVEL, DO_DEVICE_INITIALIZING, GUID, IRP, IRP_MJ_PNP, IRP_MJ_POWER, KEVENT, NTSTATUS,
-    PASSIVE_LEVEL, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, UNICODE_STRING, Zeroed,
+    DEVICE_OBJECT, DISPATCH_LEVEL, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, DO_DIRECT_IO, GUID, IRP, IRP_MJ_PNP,
+    IRP_MJ_POWER, KEVENT, NTSTATUS, PASSIVE_LEVEL, PVOID, SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR,
+    SL_INVOKE_ON_SUCCESS, UNICODE_STRING, Zeroed,
 };
 use crate::violation::Rule;
 
@@ -95,9 +96,20 @@ pub(super) struct PnpInit {
     filter: bool,
     /// Whether the client has said that it owns the power policy, or does not.
     owns_policy: Option<bool>,
+    /// Where the handle of the device is noted that is made with it.
+    made: Arc<AtomicUsize>,
 }
 
 impl PnpInit {
+    pub(super) fn is_filter(&self) -> bool {
+        self.filter
+    }
+
+    /// The device has been made.
+    pub(super) fn note(&self, device: HANDLE) {
+        self.made.store(device, Ordering::Release);
+    }
+
     /// The PDO.
     pub(super) fn physical(&self) -> *mut DEVICE_OBJECT {
         self.physical
@@ -106,6 +118,14 @@ impl PnpInit {
     /// Puts the device on top of its stack.
     pub(super) fn attach(&self, wdm: *mut DEVICE_OBJECT) -> Pnp {
         let lower = IoAttachDeviceToDeviceStack(device_object(wdm), device_object(self.physical));
+        if self.filter {
+            // It looks like the device that it filters.
+            const INHERITED: u32 = DO_BUFFERED_IO | DO_DIRECT_IO;
+            let (own, below) = (device_object(wdm), device_object(lower));
+            own.Flags.set(own.Flags.get() & !INHERITED | below.Flags.get() & INHERITED);
+            own.DeviceType.set(below.DeviceType.get());
+            own.Characteristics.set(below.Characteristics.get());
+        }
         Pnp {
             physical: self.physical,
             own: wdm,
@@ -219,25 +239,23 @@ pub(super) extern "win64" fn add_device(driver: DriverObject, physical: *mut DEV
     let Some(callback) = client.config.lock().and_then(|config| config.EvtDriverDeviceAdd) else {
         return STATUS_INVALID_DEVICE_REQUEST;
     };
-    let pnp = PnpInit { physical, callbacks: None, filter: false, owns_policy: None };
+    let made = Arc::new(AtomicUsize::new(0));
+    let pnp = PnpInit { physical, callbacks: None, filter: false, owns_policy: None, made: made.clone() };
     let init = device::new_init(&client, None, Some(pnp));
     let handle = client.driver();
     let status = callout("EvtDriverDeviceAdd", || callback(handle, init.cast()));
     device::free_if_left(init);
-    let top = device_object::attached(physical);
-    let made = device::of(top).filter(|object| matches!(&object.kind, Kind::Device(device) if device.pnp.is_some()));
-    match made {
-        Some(object) if !nt_success(status) => {
-            detach_and_delete(&object);
-            status
-        }
-        Some(_) => {
-            let flags = &device_object(top).Flags;
-            flags.set(flags.get() & !DO_DEVICE_INITIALIZING);
-            status
-        }
-        None => status,
+    let Some(object) = object::try_find(made.load(Ordering::Acquire)) else { return status };
+    let Some(pnp) = pnp_of(&object) else { return status };
+    if nt_success(status) {
+        let flags = &device_object(pnp.own).Flags;
+        flags.set(flags.get() & !DO_DEVICE_INITIALIZING);
+        return status;
     }
+    // A filter that fails does not keep the others from building the stack.
+    let status = if pnp.filter { STATUS_SUCCESS } else { status };
+    detach_and_delete(&object);
+    status
 }
 
 /// Takes the device out of its stack, and deletes it.

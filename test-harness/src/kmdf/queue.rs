@@ -22,7 +22,7 @@ use super::presentation::defer;
 use super::request::{self, Owner, Request};
 use super::types::{
     HANDLE, PFN_IO_DEFAULT, WDF_IO_QUEUE_CONFIG, WDF_OBJECT_ATTRIBUTES, WdfIoQueueDispatchManual,
-    WdfIoQueueDispatchParallel, WdfIoQueueDispatchSequential,
+    WdfIoQueueDispatchParallel, WdfIoQueueDispatchSequential, WdfTrue, WdfUseDefault,
 };
 use crate::guard::violate;
 use crate::nt::irql::called;
@@ -340,10 +340,6 @@ fn pump(object: &Arc<Object>) {
     }
     PUMPING.with_borrow_mut(|on| on.retain(|handle| *handle != object.handle));
 }
-
-/// WDF_TRI_STATE.
-const WdfTrue: u32 = 1;
-const WdfUseDefault: u32 = 2;
 
 fn power_managed_queues(device: &Arc<Object>) -> Vec<Arc<Object>> {
     let is_managed = |object: &Arc<Object>| matches!(&object.kind, Kind::Queue(queue) if queue.power_managed);

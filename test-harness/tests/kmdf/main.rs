@@ -3,6 +3,7 @@
 
 mod caller_context;
 mod device;
+mod filter;
 mod objects;
 mod queues;
 mod runtime;
