@@ -440,11 +440,11 @@ mod tests {
         // Held against the header that C drivers are compiled with by `tests/drivers/kmdf_pnp.c`.
         assert_eq!(size_of::<WDF_PNPPOWER_EVENT_CALLBACKS>(), 144);
         assert_eq!(offset_of!(WDF_PNPPOWER_EVENT_CALLBACKS, EvtDeviceSurpriseRemoval), 96);
-        // By `tests/drivers/kmdf_device.c`.
+        // By `tests/drivers/kmdf_power.h`.
+        assert_eq!(size_of::<WDF_DEVICE_POWER_CAPABILITIES>(), 80);
         assert_eq!(size_of::<WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS>(), 36);
         assert_eq!(size_of::<WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS>(), 20);
         assert_eq!(size_of::<WDF_POWER_POLICY_EVENT_CALLBACKS>(), 64);
         assert_eq!(size_of::<INTERFACE>(), 32);
-        assert_eq!(size_of::<WDF_DEVICE_POWER_CAPABILITIES>(), 80);
     }
 }

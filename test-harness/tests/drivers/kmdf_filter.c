@@ -4,19 +4,12 @@
 #include <ntddk.h>
 #include <wdf.h>
 
-typedef NTSTATUS(NTAPI *PFN_POWER)(WDFDEVICE Device, int State);
-
-struct _WDF_PNPPOWER_EVENT_CALLBACKS {
-    ULONG Size;
-    PFN_POWER EvtDeviceD0Entry, EvtDeviceD0EntryPostInterruptsEnabled, EvtDeviceD0Exit;
-    PVOID Others[14];
-};
-C_ASSERT(sizeof(struct _WDF_PNPPOWER_EVENT_CALLBACKS) == 144);
+#include "kmdf_power.h"
 
 #define WDF(Name, Type, ...) (((PFN_##Type)WdfFunctions[Name##TableIndex])(WdfDriverGlobals, ##__VA_ARGS__))
 
-/* What a device control is about: the filter's queue, one that EvtIoInCallerContext looks at, and the function device. */
-enum { FILTERED = 1, LOOKED_AT = 2 };
+/* The device control that the filter answers. */
+enum { FILTERED = 1 };
 
 static PDRIVER_OBJECT Own;
 static WDFDEVICE Function, Filter;
