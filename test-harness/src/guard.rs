@@ -20,7 +20,7 @@ use crate::image::unwind::{self, Backtrace};
 use crate::kernel::Kernel;
 use crate::memory::{Access, Mapping};
 use crate::nt::types::DISPATCH_LEVEL;
-use crate::nt::{dpc, exception, shared_data};
+use crate::nt::{dpc, exception, pages, shared_data};
 use crate::thread::{Current, DRIVER_STACK, DriverCall, current, try_current};
 use crate::violation::Rule;
 
@@ -262,10 +262,12 @@ fn report_fault(kernel: &Kernel, current: &Current, fault: &Fault) {
             Rule::PagedMemory,
             format!("{place} touched pageable memory at {:#x}, at IRQL {}", fault.address, current.irql.get()),
         ),
-        libc::SIGSEGV | libc::SIGBUS => kernel.pool.describe(fault.address).map_or_else(
-            || (Rule::Fault, format!("{place} touched {:#x}", fault.address)),
-            |(rule, what)| (rule, format!("{place} touched {:#x}: {what}", fault.address)),
-        ),
+        libc::SIGSEGV | libc::SIGBUS => {
+            kernel.pool.describe(fault.address).or_else(|| pages::describe(kernel, fault.address)).map_or_else(
+                || (Rule::Fault, format!("{place} touched {:#x}", fault.address)),
+                |(rule, what)| (rule, format!("{place} touched {:#x}: {what}", fault.address)),
+            )
+        }
         libc::SIGILL => (Rule::Fault, format!("{place} executed an illegal instruction")),
         libc::SIGFPE => (Rule::Fault, format!("{place} divided by zero")),
         signal => (Rule::Fault, format!("{place}: signal {signal}")),

@@ -247,6 +247,13 @@ pub(crate) extern "win64" fn MmGetPhysicalAddress(address: usize) -> u64 {
     if crate::guard::can_read(address) { kernel().locked_pages.seen_through(address) as u64 } else { 0 }
 }
 
+/// What an address that faulted is, among pages that are not mapped.
+pub(crate) fn describe(kernel: &Kernel, address: usize) -> Option<(Rule, String)> {
+    let pages = kernel.extension::<AllocatedPages>();
+    let page = pages.with(address, |allocation| (address - allocation.memory.base()) / PAGE_SIZE)?;
+    Some((Rule::Fault, format!("page {page} of a list of MmAllocatePagesForMdl, which is not mapped")))
+}
+
 /// What a driver left, as [`AllocatedPages::left`] of the machine has it.
 pub(super) fn left(kernel: &Kernel) -> Vec<(Vec<usize>, usize)> {
     kernel.extension::<AllocatedPages>().left()

@@ -104,14 +104,24 @@ BEHAVIOUR(a_part_of_the_pages_is_mapped_alone) {
     return STATUS_SUCCESS;
 }
 
+IN_BACKTRACES static VOID Touch(volatile UCHAR *Byte) {
+    *Byte = 2;
+}
+
+/* They are the system's: no handler of exceptions is asked. */
 BEHAVIOUR(unmapped_pages_are_out_of_reach) {
     PMDL Mdl = AllocateSome(PAGE_SIZE, 0);
     volatile UCHAR *Bytes;
     CHECK(Mdl != NULL && (Bytes = Map(Mdl, KernelMode)) != NULL);
     Bytes[0] = 1;
     MmUnmapLockedPages((PVOID)Bytes, Mdl);
-    if (Call->Wrong)
-        Bytes[0] = 2;
+    if (Call->Wrong) {
+        __try {
+            Touch(Bytes);
+        } __except (EXCEPTION_EXECUTE_HANDLER) {
+            return STATUS_UNSUCCESSFUL;
+        }
+    }
     MmFreePagesFromMdl(Mdl);
     ExFreePool(Mdl);
     return STATUS_SUCCESS;

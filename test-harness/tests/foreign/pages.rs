@@ -14,7 +14,11 @@ fn they_do_what_their_documentation_says() {
     for (behaviour, rule, text) in [
         ("pages_are_mapped_and_freed", Rule::Mdl, "the pages are still mapped"),
         ("a_part_of_the_pages_is_mapped_alone", Rule::Mdl, "still mapped"),
-        ("unmapped_pages_are_out_of_reach", Rule::Fault, "touched"),
+        (
+            "unmapped_pages_are_out_of_reach",
+            Rule::Fault,
+            "page 0 of a list of MmAllocatePagesForMdl, which is not mapped",
+        ),
         ("pages_are_freed_by_their_own_function", Rule::Mdl, "MmUnlockPages of pages of MmAllocatePagesForMdl"),
         ("pages_are_freed_once", Rule::BadFree, "MmFreePagesFromMdl of a list"),
         ("pages_do_not_outlive_the_driver", Rule::Leak, "left 5 pages that MmAllocatePagesForMdl gave it"),

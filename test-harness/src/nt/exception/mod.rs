@@ -170,6 +170,7 @@ fn of_signal(current: &Current, fault: &Fault, registers: &[i64; 23]) -> Option<
                 && fault.is_at_an_address
                 && registry::find(address).is_none()
                 && !current.kernel.pool.contains(address)
+                && super::pages::describe(&current.kernel, address).is_none()
                 && !current.kernel.paging.contains(address);
             (is_users && current.irql.get() < DISPATCH_LEVEL).then_some((STATUS_ACCESS_VIOLATION, [kind, address], 2))
         }
