@@ -687,8 +687,14 @@ pub(super) const EXPORTS: &[(&str, Export)] = super::exports![
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
     use crate::machine::Machine;
+
+    /// How long the look-up may take to begin, and how long it is seen to keep the table.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const MOMENT: Duration = Duration::from_millis(20);
 
     #[test]
     fn a_handle_is_not_closed_between_its_look_up_and_the_reference_to_its_object() {
@@ -702,11 +708,14 @@ mod tests {
                 // The reference has to wait for the objects, and whoever would close the handle has to wait for it.
                 let objects = kernel.objects.objects.lock();
                 let looking = scope.spawn(|| reference_in(kernel, &system, handle));
+                let begin = Instant::now();
                 while !system.handles.is_locked() {
-                    assert!(!looking.is_finished(), "the reference has not waited");
+                    assert!(begin.elapsed() < PATIENCE, "the table is not locked while the reference waits");
                     std::thread::yield_now();
                 }
+                let closing = system.handles.try_lock_for(MOMENT).is_some();
                 drop(objects);
+                assert!(!closing, "the handle can be closed meanwhile");
                 looking.join().expect("no panic").expect("the handle is known")
             });
             let pointers = kernel.objects.objects.lock().get(&body).map(|object| object.pointers);
