@@ -681,6 +681,27 @@ BEHAVIOUR(resume_idle) {
     return STATUS_SUCCESS;
 }
 
+/* Faults. */
+
+BEHAVIOUR(set_a_state_that_is_neither_yes_nor_no) {
+    WDF_DEVICE_STATE State = {.Size = sizeof(State), .Failed = 9};
+    WDF(WdfDeviceSetDeviceState, WDFDEVICESETDEVICESTATE, Device, &State);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(set_capabilities_of_another_size) {
+    WDF_DEVICE_PNP_CAPABILITIES Capabilities = {.Size = sizeof(Capabilities) - 4};
+    WDF(WdfDeviceSetPnpCapabilities, WDFDEVICESETPNPCAPABILITIES, Device, &Capabilities);
+    return STATUS_SUCCESS;
+}
+
+BEHAVIOUR(resume_idle_that_was_not_stopped) {
+    /* The queue that this runs in needs the device, too. */
+    ResumeIdle();
+    ResumeIdle();
+    return STATUS_SUCCESS;
+}
+
 /* It takes effect when the driver is loaded again. */
 BEHAVIOUR(break_on_errors) {
     UNICODE_STRING Wdf = RTL_CONSTANT_STRING(L"Wdf"), Name = RTL_CONSTANT_STRING(L"DbgBreakOnError");
@@ -735,6 +756,9 @@ static const ROW Rows[] = {
     ROW_OF(hit_a_break_point),
     {"break_on_errors", break_on_errors},
     {"crash", crash},
+    {"set_a_state_that_is_neither_yes_nor_no", set_a_state_that_is_neither_yes_nor_no},
+    {"set_capabilities_of_another_size", set_capabilities_of_another_size},
+    {"resume_idle_that_was_not_stopped", resume_idle_that_was_not_stopped},
     {"idle_soon", idle_soon},
     {"idle_soon_and_rise_with_the_system", idle_soon_and_rise_with_the_system},
     {"idle_no_more", idle_no_more},

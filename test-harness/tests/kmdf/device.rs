@@ -188,6 +188,21 @@ fn a_break_point_needs_a_debugger_where_the_drivers_key_asks_for_it() {
 }
 
 #[test]
+fn what_no_driver_may_say_of_its_device_ends_the_machine() {
+    // The harness' framework says so in its own words.
+    for fault in [
+        "set_a_state_that_is_neither_yes_nor_no",
+        "set_capabilities_of_another_size",
+        "resume_idle_that_was_not_stopped",
+    ] {
+        let machine = Machine::builder().kmdf(None).build();
+        let driver = machine.load(image(), DRIVER).expect("the driver loads");
+        machine.add_device(&driver).expect("the device starts");
+        assert_eq!(breaks(&machine, fault), Rule::Framework, "{fault}");
+    }
+}
+
+#[test]
 fn a_bug_check_by_way_of_the_framework_is_one() {
     let (machine, ..) = started();
     assert_eq!(breaks(&machine, "crash"), Rule::BugCheck);
