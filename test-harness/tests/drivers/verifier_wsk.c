@@ -442,9 +442,17 @@ BEHAVIOUR(rule_25_receive_event_of_another_status) {
 BEHAVIOUR(rule_25_close_with_a_kept_indication) {
     static const WSK_CLIENT_CONNECTION_DISPATCH Dispatch = {.WskReceiveEvent = KeepIndication};
     OPERATION Operation;
+    WSK_DATA_INDICATION *First;
     Indicate(Call, &Dispatch);
-    if (!Call->Wrong)
+    First = Kept;
+    KeClearEvent(&Called);
+    /* There is another one once the callback has returned: the first is the client's by then. */
+    Send(Server);
+    KeWaitForSingleObject(&Called, Executive, KernelMode, FALSE, NULL);
+    if (!Call->Wrong) {
+        Client->Dispatch->Connection.WskRelease(Client, First);
         Client->Dispatch->Connection.WskRelease(Client, Kept);
+    }
     Client->Dispatch->WskCloseSocket(Client, New(&Operation));
     End(&Operation, NULL);
     Close(Server);
