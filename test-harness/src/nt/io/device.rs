@@ -171,25 +171,24 @@ pub(crate) extern "win64" fn IoDeleteDevice(object: &DEVICE_OBJECT) {
         violate(Rule::Io, "IoDeleteDevice of a device that does not exist, or has been deleted");
     }
     super::shutdown::forget(kernel, object);
-    remove_if_unused(kernel, object);
+    remove_if_unused(kernel, address);
 }
 
 /// A deleted device goes when nobody has it open, and none is attached to it: those above it hear of its removal later than it does.
-fn remove_if_unused(kernel: &Kernel, object: &DEVICE_OBJECT) {
-    if object.ReferenceCount.load(Ordering::Acquire) == 0 && object.AttachedDevice.get().is_null() {
-        remove(kernel, ptr::from_ref(object).cast_mut());
-    }
-}
-
-fn is_deleted(kernel: &Kernel, object: &DEVICE_OBJECT) -> bool {
-    let address = ptr::from_ref(object) as usize;
-    kernel.io.state.lock().devices.get(&address).is_some_and(|record| record.delete_pending)
-}
-
-/// Takes a deleted, unused device out of its driver's list, and drops the I/O manager's reference.
-fn remove(kernel: &Kernel, address: *mut DEVICE_OBJECT) {
-    kernel.io.state.lock().devices.remove(&(address as usize));
-    let object = device(address);
+/// It is taken out of its driver's list, and the I/O manager's reference is dropped; by one of several who see that at once.
+fn remove_if_unused(kernel: &Kernel, address: *mut DEVICE_OBJECT) {
+    let object = {
+        let mut state = kernel.io.state.lock();
+        if state.devices.get(&(address as usize)).is_none_or(|record| !record.delete_pending) {
+            return;
+        }
+        let object = device(address);
+        if object.ReferenceCount.load(Ordering::Acquire) != 0 || !object.AttachedDevice.get().is_null() {
+            return;
+        }
+        state.devices.remove(&(address as usize));
+        object
+    };
     let driver = driver_object(object.DriverObject.get());
     let mut link = &driver.DeviceObject;
     while !link.get().is_null() {
@@ -209,9 +208,7 @@ pub(super) fn release(kernel: &Kernel, address: *mut DEVICE_OBJECT) {
     if device(address).ReferenceCount.fetch_sub(1, Ordering::AcqRel) != 1 {
         return;
     }
-    if is_deleted(kernel, device(address)) {
-        remove_if_unused(kernel, device(address));
-    }
+    remove_if_unused(kernel, address);
     if let Some(pdo) = pdo {
         super::pnp::closed(kernel, pdo);
     }
@@ -312,9 +309,7 @@ pub(crate) extern "win64" fn IoAttachDeviceToDeviceStack(
 pub(crate) extern "win64" fn IoDetachDevice(target: &DEVICE_OBJECT) {
     let kernel = &called("IoDetachDevice", PASSIVE_LEVEL).kernel;
     target.AttachedDevice.set(ptr::null_mut());
-    if is_deleted(kernel, target) {
-        remove_if_unused(kernel, target);
-    }
+    remove_if_unused(kernel, ptr::from_ref(target).cast_mut());
 }
 
 /// Targets of all links that name no device any more.
