@@ -63,12 +63,13 @@ pub(crate) extern "win64" fn ExUuidCreate(uuid: &mut GUID) -> NTSTATUS {
     let kernel = &called("ExUuidCreate", PASSIVE_LEVEL).kernel;
     let mut bytes = [0; 16];
     fill(kernel, &mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
     let number = u128::from_be_bytes(bytes);
-    let [_, _, _, _, _, _, sixth, seventh, eighth, last @ ..] = bytes;
     uuid.Data1 = (number >> 96) as u32;
     uuid.Data2 = (number >> 80) as u16;
-    uuid.Data3 = u16::from_be_bytes([sixth & 0x0f | 0x40, seventh]);
-    uuid.Data4 = [&[eighth & 0x3f | 0x80][..], &last].concat().try_into().unwrap_or_default();
+    uuid.Data3 = (number >> 64) as u16;
+    uuid.Data4 = (number as u64).to_be_bytes();
     STATUS_SUCCESS
 }
 

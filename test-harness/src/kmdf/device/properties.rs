@@ -90,6 +90,22 @@ fn allocate(
     keep_memory(&client, memory, &attributes, client.driver(), out)
 }
 
+/// Makes the WDFMEMORY of a property of DEVICE_REGISTRY_PROPERTY's.
+fn allocate_registry_property(
+    globals: usize,
+    pdo: Result<*mut DEVICE_OBJECT, NTSTATUS>,
+    property: u32,
+    pool_type: u32,
+    attributes: *const WDF_OBJECT_ATTRIBUTES,
+    out: *mut HANDLE,
+) -> NTSTATUS {
+    clear(out);
+    settled(pdo.map(|pdo| {
+        let query = |room, buffer, length: &Cell<u32>| IoGetDeviceProperty(pdo, property, room, buffer, length);
+        allocate(globals, pool_type, attributes, out, query)
+    }))
+}
+
 /// Makes the client's variable say that there is no object.
 fn clear(out: *mut HANDLE) {
     // SAFETY: the client's out parameter; a bad pointer faults, which the guard reports.
@@ -118,12 +134,8 @@ pub(crate) extern "win64" fn WdfDeviceAllocAndQueryProperty(
     out: *mut HANDLE,
 ) -> NTSTATUS {
     called("WdfDeviceAllocAndQueryProperty", PASSIVE_LEVEL);
-    clear(out);
     let pdo = pdo_of(&object::find(handle), STATUS_INVALID_DEVICE_REQUEST);
-    settled(pdo.map(|pdo| {
-        let query = |room, buffer, length: &Cell<u32>| IoGetDeviceProperty(pdo, property, room, buffer, length);
-        allocate(globals, pool_type, attributes, out, query)
-    }))
+    allocate_registry_property(globals, pdo, property, pool_type, attributes, out)
 }
 
 pub(crate) extern "win64" fn WdfFdoInitQueryProperty(
@@ -148,11 +160,8 @@ pub(crate) extern "win64" fn WdfFdoInitAllocAndQueryProperty(
     out: *mut HANDLE,
 ) -> NTSTATUS {
     called("WdfFdoInitAllocAndQueryProperty", PASSIVE_LEVEL);
-    clear(out);
-    settled(pdo_of_init(init, STATUS_INVALID_DEVICE_REQUEST).map(|pdo| {
-        let query = |room, buffer, length: &Cell<u32>| IoGetDeviceProperty(pdo, property, room, buffer, length);
-        allocate(globals, pool_type, attributes, out, query)
-    }))
+    let pdo = pdo_of_init(init, STATUS_INVALID_DEVICE_REQUEST);
+    allocate_registry_property(globals, pdo, property, pool_type, attributes, out)
 }
 
 pub(crate) extern "win64" fn WdfDeviceQueryPropertyEx(
@@ -322,9 +331,5 @@ pub(crate) extern "win64" fn WdfIoTargetAllocAndQueryTargetProperty(
     out: *mut HANDLE,
 ) -> NTSTATUS {
     called("WdfIoTargetAllocAndQueryTargetProperty", PASSIVE_LEVEL);
-    clear(out);
-    settled(pdo_of_target(handle).map(|pdo| {
-        let query = |room, buffer, length: &Cell<u32>| IoGetDeviceProperty(pdo, property, room, buffer, length);
-        allocate(globals, pool_type, attributes, out, query)
-    }))
+    allocate_registry_property(globals, pdo_of_target(handle), property, pool_type, attributes, out)
 }
